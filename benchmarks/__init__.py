@@ -1,0 +1,1 @@
+"""Scripts that measure; each prints its figures with the processor and the date."""

@@ -1,0 +1,1 @@
+"""Load, clean, split, augment and tokenize labelled text."""

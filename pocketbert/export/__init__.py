@@ -1,0 +1,1 @@
+"""torch to ONNX and, by weight transplant, to TensorFlow Lite."""

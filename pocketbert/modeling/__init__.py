@@ -1,0 +1,1 @@
+"""Encoders, heads, teachers, students and checkpoints."""

@@ -1,0 +1,1 @@
+"""Comparators and proofs that two models are the same model."""

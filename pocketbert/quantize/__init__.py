@@ -1,0 +1,1 @@
+"""Named quantization recipes and calibration."""

@@ -1,0 +1,1 @@
+"""Tables, plots, HTML, model card and budgets; reads files only."""
