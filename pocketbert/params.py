@@ -4,9 +4,10 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pocketbert.errors import ParamsError
+from pocketbert.redaction import hide_secrets
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -252,6 +253,14 @@ class PublishParams(Section):
     # Artifacts registered as model versions (shell wildcards over artifact names).
     register_artifacts: list[str] = ["tflite-*"]
 
+    @field_validator("tracking_uri")
+    @classmethod
+    def _without_password(cls, uri: str | None) -> str | None:
+        # params.yaml is committed, and DVC copies it into dvc.lock.
+        if uri is not None and hide_secrets(uri) != uri:
+            raise ValueError("holds a password, which git would keep: set it in MLFLOW_TRACKING_URI instead")
+        return uri
+
 
 class Params(Section):
     """params.yaml."""
@@ -311,7 +320,7 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
     """One pydantic error as one clause, with the nearest known key for a misspelt one."""
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where} = {error['input']!r}: {error['msg']}"
+        return hide_secrets(f"{where} = {error['input']!r}: {error['msg']}")
     known = _keys_at(model, error["loc"][:-1])
     near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"

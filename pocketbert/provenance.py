@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pocketbert.params import Section
+from pocketbert.redaction import hide_secrets_in
 
 _PACKAGES = (
     "ai-edge-litert", "ai-edge-quantizer", "dvc", "mlflow", "numpy", "onnx", "onnxruntime", "optimum",
@@ -28,10 +29,10 @@ def write_provenance(
     """Write provenance/<stage>.json; `started` is in seconds since the epoch."""
     document = {
         "stage": stage,
-        "params": params.model_dump(mode="json", by_alias=True),
+        "params": hide_secrets_in(params.model_dump(mode="json", by_alias=True)),
         "seed": getattr(params, "seed", None),
         "input_hash": input_hash,
-        "git_commit": _git("rev-parse", "HEAD"),
+        "git_commit": git_commit(),
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "mlflow_run_id": run_id,
         "execution_id": execution_id,
@@ -42,7 +43,14 @@ def write_provenance(
         "packages": {name: _version(name) for name in _PACKAGES},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.rename(path)
+
+
+def git_commit() -> str | None:
+    """The commit that is checked out, None outside a repository or without git."""
+    return _git("rev-parse", "HEAD")
 
 
 def processor_name() -> str:

@@ -16,6 +16,7 @@ import hashlib
 import inspect
 import json
 import logging
+import math
 import os
 import random
 import shutil
@@ -61,6 +62,8 @@ class StageContext:
             self.run.log_metrics(metrics, step)
 
 
+_DISK_SIGNS = (os.strerror(errno.ENOSPC), "PytorchStreamWriter failed writing", ". unexpected pos ")
+
 _context: ContextVar[StageContext | None] = ContextVar("stage_context", default=None)
 
 
@@ -75,6 +78,8 @@ def run_stage(function: StageFunction) -> None:
     # Libraries' routine reports would drown the stage's own lines; their warnings still show.
     for chatty in ("httpx", "alembic", "mlflow", "datasets", "absl", "root"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # "root" is the root logger itself, whose level ours would inherit.
+    logging.getLogger("pocketbert").setLevel(logging.INFO)
     die_with_parent()
     try:
         execute(function, sys.argv[1:])
@@ -107,6 +112,7 @@ def execute(function: StageFunction, argv: list[str]) -> Metrics:
         try:
             with _atomic(outputs) as temporary:
                 metrics = function(own, inputs, temporary, **names)
+                _require_numbers(metrics)
         finally:
             _context.reset(token)
         run.log_summary(metrics)
@@ -153,7 +159,7 @@ def _require(inputs: Any) -> None:
 
 
 def _hash_inputs(params: Section, inputs: Any) -> str:
-    """Identity of an execution's inputs: parameters, and names, sizes and times of the input files."""
+    """Identity of an execution's inputs: parameters, and names and contents of the input files."""
     digest = hashlib.sha256(params.model_dump_json().encode())
     for path in _paths(inputs).values():
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -210,6 +216,21 @@ def _storage_errors() -> "Iterator[None]":
             raise
         where = f"{error.filename}: " if error.filename else ""
         raise StorageError(f"{where}{error.strerror}", reasons[error.errno]) from error
+    except Exception as error:
+        # safetensors and torch.save report what the disk refused as errors of their own, without a number.
+        if not any(sign in str(error) for sign in _DISK_SIGNS):
+            raise
+        cause = str(error).splitlines()[0]
+        raise StorageError(f"the disk refuses to be written: {cause}", "Free some space, then `dvc repro`.") from error
+
+
+def _require_numbers(metrics: Metrics, prefix: str = "") -> None:
+    """Refuse NaN and infinity, which JSON cannot say, before an output is replaced."""
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            _require_numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise PocketBertError(f"the metric {prefix}{key} is {value}", "Look for what diverged; unknown is null.")
 
 
 def _write_json(path: Path, document: Metrics) -> None:

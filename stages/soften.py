@@ -25,9 +25,8 @@ class Outputs:
 
 def soften(params: SoftenParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write the texts' digest and the logits, memory-mappable; return their counts and the teacher's entropy."""
-    from pocketbert.training.soft_labels import soften_texts
-
     from pocketbert.data.dataset import read_labels, read_split
+    from pocketbert.training.soften import soften_texts
 
     train = read_split(inputs.augmented / "train.parquet", read_labels(inputs.prepared))
     return soften_texts(params, inputs.teacher, train.texts, outputs.soft)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from transformers import (
+    MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
@@ -14,6 +15,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from pocketbert.errors import CheckpointError
 from pocketbert.params import HeadParams
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -93,16 +95,37 @@ class PocketBertClassifier(PreTrainedModel):
     def __init__(self, config: PocketBertConfig) -> None:
         super().__init__(config)
         encoder_config = config.encoder_config
-        encoder_config._attn_implementation = config._attn_implementation or "sdpa"
+        # None: the encoder takes sdpa where it has it; MobileBERT has not, and refuses to be told so.
+        asked = config._attn_implementation
+        encoder_config._attn_implementation = None if asked == "sdpa" else asked
         self.encoder = _build_encoder(encoder_config)
         self.head = ClassifierHead(config.head_params, encoder_config.hidden_size, config.num_labels)
         accepted = inspect.signature(self.encoder.forward).parameters
         self.uses_token_types = "token_type_ids" in accepted and getattr(encoder_config, "type_vocab_size", 0) > 1
         self.post_init()
 
+    @property
+    def max_tokens(self) -> int:
+        """Longest input that the encoder has positions for (RoBERTa's first ones, up to its pad id, are taken)."""
+        for name, module in self.encoder.named_modules():
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+                return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        return int(self.encoder.config.max_position_embeddings)
+
+    def freeze_encoder(self) -> None:
+        """Train the head only: the encoder gets no gradient, and runs without dropout from then on."""
+        self.encoder.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "PocketBertClassifier":
+        """torch's train mode; a frozen encoder stays in eval mode."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            self.encoder.eval()
+        return self
+
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise linear layers of the head; the encoder initialises itself in `_build_encoder`."""
-        if isinstance(module, nn.Linear) and module in set(self.head.modules()):
+        """Initialise the head's linear layers; transformers gives the encoder's modules to the encoder's own method."""
+        if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
 
@@ -140,11 +163,23 @@ class PocketBertClassifier(PreTrainedModel):
 
 def _build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     """A freshly initialised encoder, without transformers' own pooling layer where it has one."""
+    return AutoModel.from_config(config, **without_pooler(encoder_class(config)))
+
+
+def encoder_class(config: PretrainedConfig) -> type[PreTrainedModel]:
+    """transformers' bare model of a configuration; raises CheckpointError where there is none."""
     try:
-        return AutoModel.from_config(config, add_pooling_layer=False)
-    except TypeError:
-        # DistilBERT has no pooling layer and does not know the argument.
-        return AutoModel.from_config(config)
+        return MODEL_MAPPING[type(config)]
+    except KeyError as error:
+        raise CheckpointError(
+            f"transformers has no encoder of the type {config.model_type!r}",
+            "Use a BERT, DistilBERT, MobileBERT or RoBERTa-style checkpoint.",
+        ) from error
+
+
+def without_pooler(kind: type[PreTrainedModel]) -> dict[str, bool]:
+    """Argument that leaves out an encoder's own pooling layer, empty for those without one (DistilBERT)."""
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind.__init__).parameters else {}
 
 
 def register() -> None:

@@ -1,0 +1,61 @@
+"""devices.yaml: the machines that `benchmark` may measure on.
+
+A new kind (ssh, adb) is a class here with its own keys, a member of `DeviceParams`, and a module that
+implements `pocketbert.devices.base.Device`, opened in `open_device`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from pocketbert.errors import ParamsError
+from pocketbert.params import Section, read_yaml
+
+if TYPE_CHECKING:
+    from pocketbert.devices.base import Device
+
+INVENTORY_PATH = Path("devices.yaml")
+
+
+DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class LocalParams(Section):
+    """The machine that runs the pipeline."""
+
+    kind: Literal["local"]
+
+
+# A union discriminated by `kind` once there is a second one.
+DeviceParams = LocalParams
+
+
+class Inventory(Section):
+    """All devices by name."""
+
+    devices: dict[DeviceName, DeviceParams] = Field(default_factory=dict)
+
+
+def read_inventory(path: Path = INVENTORY_PATH) -> Inventory:
+    """Read and validate devices.yaml; raises ParamsError."""
+    try:
+        return Inventory.model_validate(read_yaml(path))
+    except ValidationError as error:
+        mistakes = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc'])} = {e['input']!r}: {e['msg']}" for e in error.errors()
+        )
+        raise ParamsError(f"{path} is not valid: {mistakes}", "A device reads `name: {kind: local}`.") from error
+
+
+def open_device(name: str, path: Path = INVENTORY_PATH) -> "Device":
+    """The device called `name`; raises ParamsError where the inventory does not know it."""
+    devices = read_inventory(path).devices
+    if name not in devices:
+        raise ParamsError(
+            f"{path} has no device {name!r}",
+            f"Add it, or use one of: {', '.join(devices) or 'none is declared'}.",
+        )
+    from pocketbert.devices.local import LocalDevice
+
+    return LocalDevice()

@@ -1,0 +1,92 @@
+"""What the TFLite recipes need to know and to change of a .tflite file's graph."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+_FLOAT32, _INT32 = schema.TensorType.FLOAT32, schema.TensorType.INT32
+_OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
+@dataclass(frozen=True)
+class Op:
+    """An op of the first subgraph: its builtin name and its float32 activations as (tensor index, name)."""
+
+    kind: str
+    inputs: tuple[tuple[int, str], ...]
+    outputs: tuple[tuple[int, str], ...]
+
+    @property
+    def activations(self) -> tuple[tuple[int, str], ...]:
+        """Inputs and outputs that are computed at run time, in float32."""
+        return self.inputs + self.outputs
+
+
+def float_ops(model: bytes) -> list[Op]:
+    """The ops of the first subgraph, in order."""
+    tree = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    graph = tree.subgraphs[0]
+
+    def activations(indices: Any) -> Iterator[tuple[int, str]]:
+        for index in indices:
+            tensor = graph.tensors[index]
+            if index >= 0 and tensor.type == _FLOAT32 and tree.buffers[tensor.buffer].data is None:
+                yield int(index), tensor.name.decode()
+
+    return [
+        Op(_kind(tree, op), tuple(activations(op.inputs)), tuple(activations(op.outputs))) for op in graph.operators
+    ]
+
+
+def tables_to_embedding_lookup(model: bytes) -> tuple[bytes, int]:
+    """Turn each GATHER of rows of a constant table into the equal EMBEDDING_LOOKUP; return the model and the count.
+
+    ai-edge-quantizer quantizes the table of an EMBEDDING_LOOKUP row by row, and leaves that of a GATHER in float32
+    (or, statically, gives the whole table one scale). The two ops compute the same.
+    """
+    tree = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    graph, lookups = tree.subgraphs[0], 0
+    for op in graph.operators:
+        if _kind(tree, op) == "GATHER" and _reads_rows(tree, graph, op):
+            table, ids = op.inputs
+            op.inputs = np.array([ids, table], dtype=np.int32)
+            op.opcodeIndex = _lookup_code(tree)
+            op.builtinOptions, op.builtinOptionsType = None, schema.BuiltinOptions.NONE
+            lookups += 1
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(tree)), lookups
+
+
+def _kind(tree: Any, op: Any) -> str:
+    code = tree.operatorCodes[op.opcodeIndex]
+    # Codes below 127 are written to the deprecated field.
+    return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def _reads_rows(tree: Any, graph: Any, op: Any) -> bool:
+    table, ids = (graph.tensors[index] for index in op.inputs)
+    options = op.builtinOptions
+    return (
+        (options is None or (options.axis == 0 and options.batchDims == 0))
+        and table.type == _FLOAT32
+        and len(table.shape) == 2
+        and tree.buffers[table.buffer].data is not None
+        and ids.type == _INT32
+        and len(ids.shape) == 1
+    )
+
+
+def _lookup_code(tree: Any) -> int:
+    """Index of EMBEDDING_LOOKUP among the model's operator codes, added where it is missing."""
+    wanted = schema.BuiltinOperator.EMBEDDING_LOOKUP
+    for index, code in enumerate(tree.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == wanted:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = wanted
+    code.version = 1
+    tree.operatorCodes.append(code)
+    return len(tree.operatorCodes) - 1

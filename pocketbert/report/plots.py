@@ -1,0 +1,182 @@
+"""The report's plots as inline SVG, drawn in CSS variables so that they follow the page's light or dark colours."""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pocketbert.report.labels import Box, place_labels
+from pocketbert.report.pareto import pareto_front
+from pocketbert.report.table import ResultRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colours that no plot uses otherwise, replaced by the page's variables in the SVG.
+_INK, _MUTED, _GRID = "#010101", "#020202", "#030303"
+_FORMATS = {"torch": "#040404", "onnx": "#050505", "tflite": "#060606"}
+_VARIABLES = {
+    _INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--grid)",
+    _FORMATS["torch"]: "var(--torch)", _FORMATS["onnx"]: "var(--onnx)", _FORMATS["tflite"]: "var(--tflite)",
+}  # fmt: skip
+_MARKERS = {"torch": "o", "onnx": "s", "tflite": "D"}
+_STYLE = {
+    "svg.fonttype": "none", "font.size": 10, "text.color": _INK, "axes.labelcolor": _MUTED, "axes.edgecolor": _GRID,
+    "xtick.color": _MUTED, "ytick.color": _MUTED, "axes.grid": True, "grid.color": _GRID, "grid.linewidth": 0.6,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.titlesize": 10,
+    "axes.titlelocation": "left", "axes.titlecolor": _INK, "xtick.major.size": 0, "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+}  # fmt: skip
+
+
+def pareto_svg(rows: Sequence[ResultRow], x: str, device: str) -> str:
+    """Accuracy over latency (`latency_p50_ms`) or size (`size_bytes`) of one device's valid rows, with the front.
+
+    On the latency plot the area of a point is the file's size and a bar the median's 95 % interval.
+    """
+    own = [r for r in rows if r.device == device and r.error is None and r.latency_p50_ms is not None]
+    scale = 1e6 if x == "size_bytes" else 1.0
+    xs = [getattr(row, x) / scale for row in own]
+    ys = [100 * row.accuracy for row in own]
+    figure, (axes,) = _figure(5.8, 4.2, 1)
+    axes.set_xscale("log")
+    areas = [_area(row.size_bytes, own) if x == "latency_p50_ms" else 60.0 for row in own]
+    front = sorted(pareto_front([(a, -b) for a, b in zip(xs, ys, strict=True)]), key=lambda i: xs[i])
+    axes.step([xs[i] for i in front], [ys[i] for i in front], where="post", color=_MUTED, linewidth=1, dashes=(4, 3))
+    for row, a, b, area in zip(own, xs, ys, areas, strict=True):
+        colour = _FORMATS[row.format]
+        if x == "latency_p50_ms" and row.latency_p50_ci_low_ms and row.latency_p50_ci_high_ms:
+            axes.plot([row.latency_p50_ci_low_ms, row.latency_p50_ci_high_ms], [b, b], color=colour, linewidth=1.5)
+        axes.scatter([a], [b], s=area, marker=_MARKERS[row.format], color=colour, alpha=0.75, linewidths=0)
+    _pad(axes, xs, ys)
+    axes.set_xlabel("size on disk, MB (log scale)" if x == "size_bytes" else "latency p50, ms (log scale)")
+    axes.set_ylabel("test accuracy, %")
+    _plain_log_ticks(axes)
+    _name_points(figure, axes, [row.artifact for row in own], list(zip(xs, ys, strict=True)), areas)
+    return _svg(figure, f"pareto-{x}-{device}", f"Accuracy against {x} on {device}")
+
+
+def curves_svg(stage: str, curve: Mapping[str, Sequence[float]], loss: Mapping[str, Sequence[float]]) -> str:
+    """Training loss by step, and validation accuracy by epoch."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (left, right) = _figure(5.8, 2.3, 2)
+    left.plot(loss.get("step", []), loss.get("loss", []), color=_FORMATS["onnx"], linewidth=1.3)
+    left.set(xlabel="step", ylim=(0, None))
+    left.set_title("training loss", loc="left", fontsize=10)
+    accuracy = [100 * value for value in curve.get("valid_accuracy", [])]
+    right.plot(curve.get("epoch", []), accuracy, color=_FORMATS["tflite"], marker="o", markersize=4, linewidth=1.3)
+    right.set_xlabel("epoch")
+    if curve.get("epoch"):
+        right.set_xlim(min(curve["epoch"]) - 0.3, max(curve["epoch"]) + 0.3)
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.set_title("validation accuracy, %", loc="left", fontsize=10)
+    return _svg(figure, f"curves-{stage}", f"Training curves of {stage}")
+
+
+def latency_svg(rows: Sequence[ResultRow], latencies: Mapping[str, Sequence[float]], device: str) -> str:
+    """Raw latencies of each artifact as a box (quartiles; whiskers are the 5th and 95th percentile) and points."""
+    own = [r for r in rows if r.device == device and r.error is None and r.artifact in latencies]
+    own.sort(key=lambda row: row.latency_p50_ms or 0.0, reverse=True)
+    figure, (axes,) = _figure(7.2, 0.9 + 0.36 * max(1, len(own)), 1)
+    axes.set_xscale("log")
+    for height, row in enumerate(own):
+        colour = _FORMATS[row.format]
+        values = latencies[row.artifact]
+        axes.plot(values, [height] * len(values), "|", color=colour, markersize=7, alpha=0.25)
+        axes.boxplot(
+            [values], positions=[height], orientation="horizontal", widths=0.5, whis=(5, 95), showfliers=False,
+            boxprops={"color": colour}, whiskerprops={"color": colour}, capprops={"color": colour},
+            medianprops={"color": _INK, "linewidth": 1.6},
+        )  # fmt: skip
+    axes.set_yticks(range(len(own)), [row.artifact for row in own])
+    axes.tick_params(axis="y", labelcolor=_INK)
+    axes.set_ylim(-0.7, len(own) - 0.3)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("latency of one run, ms (log scale)")
+    _plain_log_ticks(axes)
+    return _svg(figure, f"latency-{device}", f"Latencies on {device}")
+
+
+def _figure(width: float, height: float, panels: int) -> tuple["Figure", list["Axes"]]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, panels, squeeze=False)
+    return figure, list(axes[0])
+
+
+def _area(size_bytes: int, rows: Sequence[ResultRow]) -> float:
+    """Area of a marker in square points, proportional to the size with a floor that stays visible."""
+    return max(24.0, 420.0 * size_bytes / max(row.size_bytes for row in rows))
+
+
+def _pad(axes: Any, xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Room around the points for their names."""
+    if xs:
+        axes.set_xlim(min(xs) / 1.6, max(xs) * 1.9)
+        margin = max(0.4, 0.16 * (max(ys) - min(ys)))
+        axes.set_ylim(min(ys) - margin, max(ys) + margin)
+
+
+def _plain_log_ticks(axes: Any) -> None:
+    """1, 2, 5, 10, 20, ... instead of powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _name_points(
+    figure: "Figure", axes: "Axes", names: Sequence[str], points: Sequence[tuple[float, float]], areas: Sequence[float]
+) -> None:
+    """Write each point's name beside it, with a thin line where it had to go further away."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.lines import Line2D
+
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    pixels = [tuple(axes.transData.transform(point)) for point in points]
+    radii = [(area**0.5 / 2) * figure.dpi / 72 for area in areas]
+    texts = [figure.text(0, 0, name, fontsize=9, color=_INK) for name in names]
+    extents = [text.get_window_extent(canvas.get_renderer()) for text in texts]
+    sizes = [(extent.width, extent.height) for extent in extents]
+    frame = axes.get_window_extent()
+    boxes = place_labels(pixels, radii, sizes, Box(frame.x0, frame.y0, frame.x1, frame.y1))
+    to_figure = figure.transFigure.inverted()
+    for text, box, (x, y), radius in zip(texts, boxes, pixels, radii, strict=True):
+        x_figure, y_figure = to_figure.transform((box.x0, box.y0 + 0.2 * (box.y1 - box.y0)))
+        text.set_position((float(x_figure), float(y_figure)))
+        end = (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))
+        if math.dist(end, (x, y)) > radius + 9:
+            # Fractions of the figure: pixels here are not those of the SVG.
+            (x0, x1), (y0, y1) = np.transpose(to_figure.transform([end, (x, y)]))
+            figure.add_artist(Line2D([x0, x1], [y0, y1], color=_MUTED, linewidth=0.6, zorder=0.5))
+
+
+def _svg(figure: "Figure", prefix: str, title: str) -> str:
+    """The figure as an <svg> element: the same bytes for the same data, ids of its own, the page's colours and font."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": prefix}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Title": title})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    prefix = re.sub(r"[^A-Za-z0-9_-]", "_", prefix)
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'href="#', f'href="#{prefix}-', text)
+    text = re.sub(r"url\(#", f"url(#{prefix}-", text)
+    text = re.sub(r"font: ([^;\"']*?px) [^;\"]*", r"font-size: \1", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, variable)
+    return text

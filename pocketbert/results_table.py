@@ -1,0 +1,61 @@
+"""The table of results for a terminal."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+from pocketbert.errors import ParamsError
+
+
+def _megabytes(size_bytes: str) -> str:
+    return f"{int(size_bytes) / 1e6:.1f}"
+
+
+# Column of results.csv, heading, how its text is shown; the CSV itself has all columns.
+_COLUMNS: tuple[tuple[str, str, Callable[[str], str]], ...] = (
+    ("artifact", "artifact", str),
+    ("device", "device", str),
+    ("threads", "threads", str),
+    ("size_bytes", "size MB", _megabytes),
+    ("accuracy", "accuracy", lambda v: f"{float(v):.4f}"),
+    ("accuracy_drop", "drop points", lambda v: f"{float(v):+.2f}"),
+    ("macro_f1", "macro F1", lambda v: f"{float(v):.4f}"),
+    ("logit_rel_diff", "logit rel diff", lambda v: f"{float(v):.1e}"),
+    ("latency_p50_ms", "p50 ms", lambda v: f"{float(v):.2f}"),
+    ("latency_p90_ms", "p90 ms", lambda v: f"{float(v):.2f}"),
+    ("memory_peak_bytes", "memory MB", _megabytes),
+)
+
+
+def print_results(report: Path) -> None:
+    """Print results.csv of the report's folder as a table; raises ParamsError where there is none."""
+    from rich.console import Console
+    from rich.table import Table
+
+    path = report / "results.csv"
+    if not path.is_file():
+        raise ParamsError(f"{path} does not exist", "Run `dvc repro` first.")
+    table = Table()
+    for _, heading, _ in _COLUMNS[:2]:
+        table.add_column(heading, overflow="fold")
+    for _, heading, _ in _COLUMNS[2:]:
+        table.add_column(heading, justify="right")
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            # Unknown is empty, never 0.
+            table.add_row(*(show(row[name]) if row.get(name) else "" for name, _, show in _COLUMNS))
+    console = Console()
+    if not console.is_terminal:
+        # A pipe has no width of its own; 80 columns would cut figures.
+        console = Console(width=160)
+    console.print(table)
+    print(f"table   {path}\nreport  {report / 'index.html'}\ncard    {report / 'MODEL_CARD.md'}\nMLflow  {_store()}")
+
+
+def _store() -> str:
+    """Where runs are remembered, without its password."""
+    from pocketbert.params import load_params
+    from pocketbert.redaction import hide_secrets
+    from pocketbert.tracking.location import tracking_uri
+
+    return hide_secrets(tracking_uri(load_params().publish))

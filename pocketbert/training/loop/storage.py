@@ -1,0 +1,68 @@
+"""Checkpoints of a training that was killed, and the best weights so far, as files that are whole or absent."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pocketbert.modeling.disk import storage_errors
+
+# Written last: a checkpoint without it was cut off and is worth nothing.
+_COMPLETE = "complete"
+_NUMBERED = re.compile(r"checkpoint-(\d+)$")
+
+
+def mark_complete(folder: Path) -> None:
+    """Declare the checkpoint `folder` whole, and drop the older ones beside it."""
+    (folder / _COMPLETE).touch()
+    for other in _numbered(folder.parent):
+        if other != folder:
+            shutil.rmtree(other)
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint in `folder`, None where there is none; cut-off ones are deleted."""
+    whole: Path | None = None
+    for checkpoint in _numbered(folder):
+        if (checkpoint / _COMPLETE).is_file():
+            whole = checkpoint
+        else:
+            shutil.rmtree(checkpoint)
+    return whole
+
+
+def _numbered(folder: Path) -> list[Path]:
+    found = [(int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := _NUMBERED.match(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+class BestWeights:
+    """The weights of the epoch with the highest validation accuracy; the earliest one of equals."""
+
+    def __init__(self, folder: Path) -> None:
+        self._weights = folder / "best.safetensors"
+        self._record = folder / "best.json"
+        self.epoch: float | None = None
+        self.accuracy = -1.0
+        if self._record.is_file():
+            document = json.loads(self._record.read_text(encoding="utf-8"))
+            self.epoch, self.accuracy = document["epoch"], document["accuracy"]
+
+    def offer(self, model: nn.Module, epoch: float, accuracy: float) -> None:
+        """Keep the model's weights if they are better than the best so far."""
+        if accuracy <= self.accuracy:
+            return
+        temporary = self._weights.with_suffix(".tmp")
+        with storage_errors(self._weights.parent):
+            save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, str(temporary))
+            temporary.rename(self._weights)
+            temporary.write_text(json.dumps({"epoch": epoch, "accuracy": accuracy}), encoding="utf-8")
+            temporary.rename(self._record)
+        self.epoch, self.accuracy = epoch, accuracy
+
+    def restore(self, model: nn.Module) -> None:
+        """Load the best weights into the model."""
+        model.load_state_dict(load_file(str(self._weights)))

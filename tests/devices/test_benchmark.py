@@ -1,0 +1,147 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx as onnx_format
+import pyarrow.parquet as pq
+import pytest
+
+from pocketbert.artifacts import Artifact
+from pocketbert.devices.benchmark import benchmark_artifacts
+from pocketbert.errors import DeviceError, ParamsError
+from pocketbert.params import BenchmarkParams
+from tests.devices.conftest import LENGTH, toy_texts
+
+PARAMS = BenchmarkParams(runs=11, rounds=2, warmup=1, sequence_length=LENGTH, proof_rows=12, timeout_s=60)
+
+
+def run(artifacts: list[Artifact], folder: Path, params: BenchmarkParams = PARAMS) -> dict[str, Any]:
+    benchmark_artifacts(params, "local", artifacts, toy_texts(), folder)
+    return json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))
+
+
+def tampered(source: Artifact, folder: Path, name: str) -> Artifact:
+    """A copy of an artifact under another name, for planting a fault."""
+    shutil.copytree(source.folder, folder)
+    card = source.card.model_copy(update={"name": name})
+    (folder / "artifact.json").write_text(card.model_dump_json(), encoding="utf-8")
+    return Artifact(folder=folder, card=card)
+
+
+def scale_initializers(artifact: Artifact, factor: float) -> None:
+    model = onnx_format.load(artifact.model_path)
+    for tensor in model.graph.initializer:
+        values = onnx_format.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.ndim == 2:
+            tensor.CopyFrom(onnx_format.numpy_helper.from_array(values * np.float32(factor), tensor.name))
+    onnx_format.save(model, artifact.model_path)
+
+
+@pytest.fixture(scope="module")
+def measured(
+    teacher: Artifact, student: Artifact, onnx: Artifact, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """One run over sound and faulty artifacts: NaN, another model, a truncated file."""
+    base = tmp_path_factory.mktemp("benchmark")
+    nan = tampered(onnx, base / "nan", "onnx-nan")
+    scale_initializers(nan, float("nan"))
+    other = tampered(onnx, base / "other", "onnx-other")
+    scale_initializers(other, -1.0)
+    cut = tampered(onnx, base / "cut", "onnx-cut")
+    cut.model_path.write_bytes(cut.model_path.read_bytes()[:1000])
+    (base / "devices.yaml").write_text("devices:\n  local: {kind: local}\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(base)
+        return base / "results", run([teacher, student, onnx, nan, other, cut], base / "results")
+
+
+def rows_of(measured: tuple[Path, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["artifact"]: row for row in measured[1]["rows"]}
+
+
+def test_a_sound_row_holds_every_figure(measured: tuple[Path, dict[str, Any]], onnx: Artifact) -> None:
+    row = rows_of(measured)["onnx-fp32"]
+    assert row["error"] is None
+    assert row["md5"] == onnx.md5()
+    assert row["size_bytes"] == onnx.model_path.stat().st_size
+    assert row["runtime"].startswith("onnxruntime")
+    assert (row["accelerator"], row["threads"], row["sequence_length"], row["runs"]) == ("cpu", 1, LENGTH, 11)
+    low, high = row["latency_p50_ci_ms"]
+    assert 0 < low <= row["latency_p50_ms"] <= high
+    assert row["latency_p50_ms"] <= row["latency_p90_ms"]
+    assert 0 < row["memory_baseline_bytes"] < row["memory_peak_bytes"]
+    assert row["cpu_percent"] > 0
+    assert 0 <= row["logit_max_abs_diff"] < 1e-3
+    assert row["agreement"] == 1.0
+
+
+def test_the_worker_of_a_converted_model_imports_no_torch(measured: tuple[Path, dict[str, Any]]) -> None:
+    rows = rows_of(measured)
+    assert rows["onnx-fp32"]["memory_peak_bytes"] < rows["student"]["memory_peak_bytes"] - 50e6
+
+
+def test_a_torch_model_is_a_source_and_has_no_difference(measured: tuple[Path, dict[str, Any]]) -> None:
+    for name in ("teacher", "student"):
+        assert rows_of(measured)[name]["error"] is None
+        assert rows_of(measured)[name]["latency_p50_ms"] > 0
+        assert rows_of(measured)[name]["logit_max_abs_diff"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("onnx-nan", "NaN"), ("onnx-other", "agrees with torch"), ("onnx-cut", "cannot be loaded")]
+)
+def test_a_broken_artifact_costs_its_own_row_only(measured: tuple[Path, dict[str, Any]], name: str, words: str) -> None:
+    row = rows_of(measured)[name]
+    assert words in row["error"]
+    for figure in ("latency_p50_ms", "latency_p90_ms", "memory_peak_bytes", "cpu_percent", "logit_max_abs_diff"):
+        assert row[figure] is None
+
+
+def test_raw_latencies_are_kept_for_valid_rows(measured: tuple[Path, dict[str, Any]]) -> None:
+    table = pq.read_table(measured[0] / "latencies.parquet").to_pandas()
+    assert set(table["artifact"]) == {"teacher", "student", "onnx-fp32"}
+    assert table.groupby("artifact").size().eq(11).all()
+    assert set(table["round"]) == {0, 1}
+    own = table[table["artifact"] == "onnx-fp32"]["latency_ms"]
+    assert float(np.median(own)) == pytest.approx(rows_of(measured)["onnx-fp32"]["latency_p50_ms"])
+
+
+def test_host_facts_and_harness(measured: tuple[Path, dict[str, Any]]) -> None:
+    document = measured[1]
+    assert document["device"]["name"] == document["device"]["kind"] == "local"
+    assert document["device"]["cores"] >= 1
+    assert document["device"]["memory_total_bytes"] > 1e8
+    assert document["harness"]["version"] >= 1
+
+
+def test_a_hanging_worker_costs_its_row(project: Path, student: Artifact, teacher: Artifact) -> None:
+    params = PARAMS.model_copy(update={"timeout_s": 1})
+    # Runs for many seconds once it has started.
+    slow = params.model_copy(update={"runs": 200_000, "rounds": 1})
+    with pytest.raises(DeviceError, match=r"no artifact could be measured on local: .*within 1 s"):
+        run([student], project / "results", slow)
+
+
+def test_without_the_student_nothing_converted_is_proven(project: Path, teacher: Artifact, onnx: Artifact) -> None:
+    document = run([teacher, onnx], project / "results", PARAMS.model_copy(update={"rounds": 1}))
+    errors = {row["artifact"]: row["error"] for row in document["rows"]}
+    assert errors["teacher"] is None
+    assert "no logits to compare with" in errors["onnx-fp32"]
+
+
+def test_a_static_length_other_than_the_benchmarks(project: Path, student: Artifact) -> None:
+    card = student.card.model_copy(update={"sequence_length": 32})
+    with pytest.raises(ParamsError, match=r"benchmark\.sequence_length is 16, but student was built for 32"):
+        run([Artifact(folder=student.folder, card=card)], project / "results")
+
+
+def test_more_tokens_than_the_model_has_positions(project: Path, student: Artifact) -> None:
+    with pytest.raises(DeviceError, match="no artifact could be measured on local: the worker failed"):
+        run([student], project / "results", PARAMS.model_copy(update={"sequence_length": 128}))
+
+
+def test_no_texts(project: Path, student: Artifact) -> None:
+    with pytest.raises(DeviceError, match="no rows"):
+        benchmark_artifacts(PARAMS, "local", [student], [], project / "results")

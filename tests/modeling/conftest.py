@@ -1,0 +1,2 @@
+# Before transformers, which would import TensorFlow unless pocketbert has told it not to.
+import pocketbert  # noqa: F401

@@ -1,0 +1,66 @@
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pocketbert.params import PublishParams
+from pocketbert.tracking.store import Store
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedded store without runs: MLflow's migrations take seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Store(PublishParams(experiment="unused"))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project folder as the working folder, without a store and without MLflow's variables."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def project(workspace: Path, empty_database: Path) -> Path:
+    """A workspace with an embedded store."""
+    shutil.copy(empty_database, workspace / "mlflow.db")
+    return workspace
+
+
+@pytest.fixture
+def store(project: Path) -> Callable[[], Store]:
+    """Connects to the workspace's store (later than the stage that is tested)."""
+    return lambda: Store(PublishParams())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MB (root only)."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=True)
+    yield folder
+    # The data base may still be open in this process.
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def history(store: Store, run_id: str, key: str) -> list[tuple[int, float]]:
+    """(step, value) of a metric, in order."""
+    points: list[Any] = store.client.get_metric_history(run_id, key)
+    return sorted((point.step, point.value) for point in points)
+
+
+def the_run(store: Store, stage: str) -> Any:
+    """The one run of a stage."""
+    (run,) = store.find_runs("pocketbert.stage", stage)
+    return run

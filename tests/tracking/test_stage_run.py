@@ -1,0 +1,241 @@
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pocketbert.errors import TrainingError
+from pocketbert.params import DistillParams, Params, PublishParams
+from pocketbert.tracking import open_stage_run
+from pocketbert.tracking.delivery import deliver_left_behind
+from pocketbert.tracking.location import project_root, spool_folder, tracking_uri
+from pocketbert.tracking.spool import left_behind
+from pocketbert.tracking.store import Store
+
+from .conftest import history, the_run
+
+Connect = Callable[[], Store]
+PUBLISH = PublishParams()
+ROOT = Path(__file__).parents[2]
+
+
+def stage_script(body: str) -> list[str]:
+    """A process that runs `body` inside a recorded stage."""
+    script = f"""
+import os, signal, sys, time
+from pocketbert.params import Params
+from pocketbert.tracking import open_stage_run
+params = Params()
+with open_stage_run(sys.argv[1], params.distill, params.publish) as run:
+    {body}
+print(run.run_id, 'mlflow' in sys.modules)
+"""
+    return [sys.executable, "-c", script]
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_a_finished_stage(store: Connect) -> None:
+    with open_stage_run("distill", DistillParams(), PUBLISH) as run:
+        for step in range(1200):
+            run.log_metrics({"loss": 1 / (step + 1)}, step)
+        run.log_summary({"valid": {"accuracy": 0.9, "unknown": None}, "loss": 0.5, "kind": "cut"})
+        assert run.run_id is not None
+    there = the_run(store(), "distill")
+    assert there.info.run_id == run.run_id
+    assert there.info.status == "FINISHED"
+    assert there.data.tags["pocketbert.execution_id"] == run.execution_id
+    assert there.data.tags["mlflow.source.name"].startswith("stages/distill.py")
+    assert there.data.tags["kind"] == "cut"
+    assert there.data.params["temperature"] == "2.0"
+    assert there.data.params["student.layers"] == "3"
+    assert there.data.metrics == {"valid.accuracy": 0.9, "loss": 0.5}
+    assert len(history(store(), there.info.run_id, "loss")) == 1201
+    assert left_behind(spool_folder()) == []
+
+
+def test_metrics_are_seen_while_it_trains(store: Connect) -> None:
+    with open_stage_run("distill", DistillParams(), PUBLISH) as run:
+        assert run.run_id is not None
+        run.log_metrics({"loss": 3.0}, 1)
+        deadline = time.monotonic() + 20
+        while not history(store(), run.run_id, "loss"):
+            assert time.monotonic() < deadline, "no metric arrived while the stage ran"
+            time.sleep(0.2)
+        assert the_run(store(), "distill").info.status == "RUNNING"
+
+
+def test_a_failed_stage_says_why(store: Connect) -> None:
+    with (
+        pytest.raises(TrainingError),
+        open_stage_run("distill", DistillParams(), PUBLISH),
+    ):
+        raise TrainingError("the loss is NaN at http://me:secret@host", "Lower the rate.")
+    there = the_run(store(), "distill")
+    assert there.info.status == "FAILED"
+    assert there.data.tags["error"] == "TrainingError: the loss is NaN at http://***@host. Lower the rate."
+
+
+def test_control_c_is_no_failure(store: Connect) -> None:
+    with pytest.raises(KeyboardInterrupt), open_stage_run("distill", DistillParams(), PUBLISH):
+        raise KeyboardInterrupt
+    assert the_run(store(), "distill").info.status == "KILLED"
+
+
+def test_metrics_never_raise(store: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    with open_stage_run("distill", DistillParams(), PUBLISH) as run:
+        run.log_metrics({"good": np.float32(1.5), "bad": "word", "odd%name": 1, "x" * 400: 1.0}, 1)  # type: ignore[dict-item]
+        run.log_metrics({"nan": float("nan"), "inf": float("inf")}, 2)
+    metrics = the_run(store(), "distill").data.metrics
+    assert metrics["good"] == 1.5
+    assert metrics["odd_name"] == 1
+    assert metrics["nan"] != metrics["nan"]
+    assert metrics["inf"] > 1e300
+    assert "bad at step 1 is no number" in caplog.text
+
+
+def test_ambient_mlflow_variables_do_not_redirect_the_run(store: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "elsewhere")
+    with open_stage_run("distill", DistillParams(), PUBLISH) as run:
+        run.log_metrics({"loss": 1.0}, 1)
+    assert the_run(store(), "distill").info.run_id == run.run_id != "0" * 32
+
+
+def test_publish_has_no_run_of_its_own(store: Connect) -> None:
+    with open_stage_run("publish", Params(), PUBLISH) as run:
+        run.log_summary({"a": 1})
+        assert run.run_id is None
+    assert store().find_runs("pocketbert.stage", "publish") == []
+
+
+def test_delivering_again_doubles_nothing(project: Path, store: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was confirmed or not: position lost, and the same spool sent once more."""
+    monkeypatch.setattr("pocketbert.tracking.spool.Spool.remove", lambda spool: spool.close())
+    with open_stage_run("distill", DistillParams(), PUBLISH) as run:
+        for step in range(700):
+            run.log_metrics({"loss": float(step), "nan": float("nan")}, step)
+        run.log_summary({"kind": "cut"})
+    monkeypatch.undo()
+    monkeypatch.chdir(project)
+    before = the_run(store(), "distill")
+    (path,) = left_behind(spool_folder())
+    path.with_suffix(".sent").unlink()
+    assert deliver_left_behind(spool_folder(), store()) == 1
+    after = the_run(store(), "distill")
+    # As text: NaN does not equal itself.
+    assert str(after.to_dictionary()) == str(before.to_dictionary())
+    assert history(store(), after.info.run_id, "loss") == [(step, float(step)) for step in range(700)]
+    assert len(history(store(), after.info.run_id, "nan")) == 700
+    assert left_behind(spool_folder()) == []
+    assert run.execution_id not in {path.stem for path in spool_folder().iterdir()}
+
+
+def test_a_killed_stage_is_closed_by_the_next(project: Path, store: Connect) -> None:
+    body = "run.log_metrics({'loss': 1.0}, 1); run.run_id; os.kill(os.getpid(), signal.SIGKILL)"
+    killed = subprocess.run([*stage_script(body), "teach"], cwd=project, env=ENVIRONMENT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert the_run(store(), "teach").info.status == "RUNNING"
+    with open_stage_run("distill", DistillParams(), PUBLISH):
+        pass
+    teach = the_run(store(), "teach")
+    assert teach.info.status == "KILLED"
+    assert teach.info.end_time >= teach.info.start_time
+    assert teach.data.metrics == {"loss": 1.0}
+    assert the_run(store(), "distill").info.status == "FINISHED"
+    assert left_behind(spool_folder()) == []
+
+
+def test_two_stages_meet_a_store_that_is_not_there_yet(workspace: Path) -> None:
+    body = "[run.log_metrics({'loss': float(i)}, i) for i in range(300)]"
+    stages = [
+        subprocess.Popen([*stage_script(body), f"quantize/{i}"], cwd=workspace, env=ENVIRONMENT, stderr=subprocess.PIPE)
+        for i in range(2)
+    ]
+    errors = [stage.communicate(timeout=120)[1].decode() for stage in stages]
+    assert [stage.returncode for stage in stages] == [0, 0], errors
+    assert errors == ["", ""]
+    connected = Store(PUBLISH)
+    for i in range(2):
+        run = the_run(connected, f"quantize/{i}")
+        assert run.info.status == "FINISHED"
+        assert len(history(connected, run.info.run_id, "loss")) == 300
+    assert sorted(path.name for path in workspace.glob("*mlflow*")) == ["mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://127.0.0.1:9", "http://me:hunter2@127.0.0.1:9", "postgresql://me:hunter2@127.0.0.1:9/db", "nonsense://x"],
+)
+def test_an_unreachable_store_costs_seconds_and_loses_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    started = time.monotonic()
+    with open_stage_run("distill", DistillParams(), PUBLISH) as run:
+        run.log_metrics({"loss": 1.0}, 1)
+        assert run.run_id is None
+    assert time.monotonic() - started < 12
+    assert "is kept" in caplog.text
+    (path,) = left_behind(spool_folder())
+    kept = caplog.text + path.read_text()
+    assert "hunter2" not in kept
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    deliver_left_behind(spool_folder(), Store(PUBLISH))
+    assert the_run(Store(PUBLISH), "distill").data.metrics == {"loss": 1.0}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is a small tmpfs, which root alone can mount")
+def test_a_full_disk_under_the_store_does_not_fail_the_stage(
+    project: Path, store: Connect, caplog: pytest.LogCaptureFixture, small_disk: Path
+) -> None:
+    shutil.move(project / "mlflow.db", small_disk / "mlflow.db")
+    (project / "mlflow.db").symlink_to(small_disk / "mlflow.db")
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(b"x" * 4096)
+    with open_stage_run("distill", DistillParams(), PUBLISH) as run:
+        for step in range(2000):
+            run.log_metrics({"loss": 1.0}, step)
+    assert "full" in caplog.text
+    assert len(left_behind(spool_folder())) == 1
+    filler.unlink()
+    deliver_left_behind(spool_folder(), store())
+    there = the_run(store(), "distill")
+    assert there.info.status == "FINISHED"
+    assert len(history(store(), there.info.run_id, "loss")) == 2000
+
+
+def test_an_unwritable_spool_does_not_fail_the_stage(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (project / ".pocketbert").write_text("in the way")
+    with open_stage_run("distill", DistillParams(), PUBLISH) as run:
+        run.log_metrics({"loss": 1.0}, 1)
+    assert run.run_id is None
+    assert "not tracked" in caplog.text
+
+
+def test_mlflow_is_not_imported_where_a_stage_would_wait_for_it() -> None:
+    script = (
+        "import sys, pocketbert.stage, pocketbert.tracking; print({'mlflow', 'torch', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_a_throw_away_experiment_keeps_its_record_in_the_project(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = workspace / ".dvc" / "tmp" / "exps" / "standard" / "tmpabc"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert project_root() == workspace
+    assert tracking_uri(PUBLISH) == f"sqlite:///{workspace}/mlflow.db"
