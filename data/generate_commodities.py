@@ -1,10 +1,12 @@
-"""Write data/raw/commodities.csv: synthetic online-store titles in 28 categories, the same bytes on every run.
+"""Write data/raw/{commodities,tiny}.csv: synthetic online-store titles in 28 categories, the same bytes on every run.
 
 A title names what is sold by a common or a rare noun of its category, often beside a noun of another category that
 only the wording rules out ("free kettle with every sofa"), and carries brands, sizes and promotions that all
 categories share, typing errors and a few wrong labels.
 
-    python data/generate_commodities.py [FILE]
+tiny.csv, for the tiny profile, is the first rows of six of the categories.
+
+    python data/generate_commodities.py [FOLDER]
 """
 
 import csv
@@ -19,6 +21,8 @@ from ruamel.yaml import YAML
 HERE = Path(__file__).parent
 ROWS = 4500
 SEED = 28
+TINY_CLASSES = 6
+TINY_ROWS_A_CLASS = 60
 
 RARE_SHARE = 0.16
 OTHER_SHARE = 0.23
@@ -140,10 +144,23 @@ def as_csv(rows: list[tuple[str, str]]) -> str:
     return stream.getvalue()
 
 
+def tiny_rows(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The first rows of the first categories, in the order of `rows`."""
+    room = dict.fromkeys(sorted({category for _, category in rows})[:TINY_CLASSES], TINY_ROWS_A_CLASS)
+    chosen = []
+    for title, category in rows:
+        if room.get(category, 0) > 0:
+            room[category] -= 1
+            chosen.append((title, category))
+    return chosen
+
+
 def main() -> None:
-    """Write the file named on the command line, or the shipped one."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "raw" / "commodities.csv"
-    path.write_text(as_csv(generate_rows(read_lexicon())), encoding="utf-8", newline="")
+    """Write both files into the folder named on the command line, or over the shipped ones."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "raw"
+    rows = generate_rows(read_lexicon())
+    for name, chosen in (("commodities.csv", rows), ("tiny.csv", tiny_rows(rows))):
+        (folder / name).write_text(as_csv(chosen), encoding="utf-8", newline="")
 
 
 if __name__ == "__main__":

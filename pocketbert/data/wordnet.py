@@ -73,17 +73,24 @@ class Synonyms:
         self.of = lru_cache(maxsize=None)(self._lookup)
 
     def _lookup(self, word: str) -> tuple[str, ...]:
-        """Lower-case synonyms of a word in its most frequent sense of each part of speech, sorted; maybe none."""
+        """Lower-case synonyms of a word in its most frequent sense, sorted; maybe none."""
         word = word.lower()
         if len(word) < 3 or not re.fullmatch(r"[a-z]+", word) or word in FUNCTION_WORDS:
             return ()
-        found: set[str] = set()
-        for part_of_speech in "nvar":
-            for synset in self._reader.synsets(word, pos=part_of_speech)[:1]:
-                found |= {name.replace("_", " ").lower() for name in synset.lemma_names()}
+        # WordNet orders senses within a part of speech only; its counts tell "cover" the noun from the verb.
+        senses = [synset for p in "nvar" for synset in self._reader.synsets(word, pos=p)[:1]]
+        bases = {word, *(self._reader.morphy(word, p) for p in "nvar")}
+        if not senses:
+            return ()
+        likeliest = max(senses, key=lambda synset: _count(synset, bases))
+        names = {name.replace("_", " ").lower() for name in likeliest.lemma_names()}
         # An inflected word's own base form ("phones" -> "phone") is no synonym.
-        own = {word, *(self._reader.morphy(word, p) for p in "nvar")}
-        return tuple(sorted(name for name in found - own if re.fullmatch(r"[a-z][a-z -]*", name)))
+        return tuple(sorted(name for name in names - bases if re.fullmatch(r"[a-z][a-z -]*", name)))
+
+
+def _count(synset: Any, bases: set[str]) -> int:
+    """How often WordNet's tagged texts use one of the words in this sense."""
+    return sum(lemma.count() for lemma in synset.lemmas() if lemma.name().lower() in bases)
 
 
 def load_synonyms(folder: Path | None = None) -> Synonyms:
@@ -96,7 +103,9 @@ def load_synonyms(folder: Path | None = None) -> Synonyms:
         with warnings.catch_warnings():
             # English alone is wanted.
             warnings.filterwarnings("ignore", message="The multilingual functions are not available")
-            return Synonyms(_Dictionary(root, None), str(root))
+            reader = _Dictionary(root, None)
+        reader.open("cntlist.rev").close()
+        return Synonyms(reader, str(root))
     except (OSError, LookupError, ValueError, WordNetError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"the WordNet dictionary in {root} cannot be read: {reason}", _FIX) from error
