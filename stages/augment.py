@@ -24,7 +24,6 @@ class Outputs:
 def augment(params: AugmentParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write the training split, original rows first, with the augmented ones behind them."""
     from pocketbert.data.augment import augment_split
-
     from pocketbert.data.dataset import read_labels, read_split, write_split
 
     train = read_split(inputs.prepared / "train.parquet", read_labels(inputs.prepared))

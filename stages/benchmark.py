@@ -28,10 +28,9 @@ class Outputs:
 
 def benchmark(params: Params, inputs: Inputs, outputs: Outputs, device: str) -> Metrics:
     """Write a row an artifact and the raw latencies; return the headline figures."""
-    from pocketbert.devices.benchmark import benchmark_artifacts
-
     from pocketbert.artifacts import read_artifacts
     from pocketbert.data.dataset import read_labels, read_split
+    from pocketbert.devices.benchmark import benchmark_artifacts
 
     quantized = [inputs.quantized / variant for variant in params.quantize.recipes]
     artifacts = read_artifacts([inputs.teacher, inputs.classifier, inputs.onnx, inputs.tflite, *quantized])

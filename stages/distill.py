@@ -27,10 +27,9 @@ class Outputs:
 
 def distill(params: DistillParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write the student as an artifact folder and its training curve; return the validation metrics."""
+    from pocketbert.data.dataset import read_labels, read_split
     from pocketbert.training.distill import distill_student
     from pocketbert.training.soft_labels import read_soft_labels
-
-    from pocketbert.data.dataset import read_labels, read_split
 
     labels = read_labels(inputs.prepared)
     train = read_split(inputs.augmented / "train.parquet", labels)

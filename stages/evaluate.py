@@ -29,10 +29,9 @@ class Outputs:
 
 def evaluate(params: Params, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write a row an artifact, the predictions and the confusion; return the headline figures."""
-    from pocketbert.runtimes.evaluate import evaluate_artifacts
-
     from pocketbert.artifacts import read_artifacts
     from pocketbert.data.dataset import read_labels, read_split
+    from pocketbert.runtimes.evaluate import evaluate_artifacts
 
     quantized = [inputs.quantized / variant for variant in params.quantize.recipes]
     artifacts = read_artifacts([inputs.teacher, inputs.classifier, inputs.onnx, inputs.tflite, *quantized])

@@ -26,9 +26,8 @@ class Outputs:
 
 def finetune(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write the classifier, proven equal after reload; return the validation metrics."""
-    from pocketbert.training.finetune import finetune_head
-
     from pocketbert.data.dataset import read_labels, read_split
+    from pocketbert.training.finetune import finetune_head
 
     labels = read_labels(inputs.prepared)
     train = read_split(inputs.augmented / "train.parquet", labels)

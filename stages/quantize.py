@@ -26,9 +26,8 @@ class Outputs:
 
 def quantize(params: QuantizeParams, inputs: Inputs, outputs: Outputs, variant: str) -> Metrics:
     """Write the quantized artifact named `variant` in params.yaml; return its size and ratio."""
-    from pocketbert.quantize.run import quantize_artifact
-
     from pocketbert.data.dataset import read_labels, read_split
+    from pocketbert.quantize.run import quantize_artifact
 
     train = read_split(inputs.prepared / "train.parquet", read_labels(inputs.prepared))
     sources = {"onnx": inputs.onnx, "tflite": inputs.tflite}

@@ -25,9 +25,8 @@ class Outputs:
 
 def teach(params: TeachParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write the teacher as an artifact folder and its training curve; return the validation metrics."""
-    from pocketbert.training.teach import teach_classifier
-
     from pocketbert.data.dataset import read_labels, read_split
+    from pocketbert.training.teach import teach_classifier
 
     labels = read_labels(inputs.prepared)
     train = read_split(inputs.augmented / "train.parquet", labels)

@@ -26,9 +26,8 @@ class Outputs:
 
 def validate(params: ValidateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write the comparison of logits and of every transplanted tensor; raise ProofError beyond the limits."""
-    from pocketbert.numerics.validate import validate_exports
-
     from pocketbert.data.dataset import read_labels, read_split
+    from pocketbert.numerics.validate import validate_exports
 
     texts = read_split(inputs.prepared / "test.parquet", read_labels(inputs.prepared)).texts
     return validate_exports(params, inputs.classifier, [inputs.onnx, inputs.tflite], texts, outputs.results)

@@ -60,11 +60,11 @@ def test_predict_prints_label_probability_and_milliseconds(
 
 
 def test_predict_reads_lines_and_prints_json(onnx: Artifact, tmp_path: Path) -> None:
-    stdin = "\ufeffthe red apple\n\n  \nthe cat \u732b\r\nbuy drill".encode()
+    stdin = "\ufeffthe red apple\n\n  \nthe cat \u732b\r\na cheap drill".encode()
     done = pocketbert("predict", "--model", onnx.folder, "--json", "--top-k", "2", cwd=tmp_path, stdin=stdin)
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["text"] for row in found] == ["the red apple", "the cat \u732b", "buy drill"]
+    assert [row["text"] for row in found] == ["the red apple", "the cat \u732b", "a cheap drill"]
     assert [found[row]["labels"][0]["label"] for row in (0, 2)] == ["fruit", "tool"]
     assert all(len(row["labels"]) == 2 and row["run_ms"] > 0 for row in found)
 

@@ -3,10 +3,11 @@
 import json
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketbert.artifacts import ArtifactCard, Format, read_artifact, write_artifact
+from pocketbert.artifacts import ArtifactCard, read_artifact, write_artifact
 from pocketbert.data.dataset import Split, read_labels
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import ExportError, PocketBertError
@@ -21,7 +22,7 @@ _log = logging.getLogger("pocketbert")
 
 
 def quantize_artifact(
-    params: QuantizeParams, variant: str, sources: dict[Format, Path], train: Split, folder: Path
+    params: QuantizeParams, variant: str, sources: Mapping[str, Path], train: Split, folder: Path
 ) -> Metrics:
     """Quantize the artifact in `sources` of the variant's format into `folder`; return size, ratio and seconds.
 
