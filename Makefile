@@ -7,7 +7,7 @@ UI_PORT ?= 5000
 # Stages are started by DVC as `python -m stages.NAME`: that must be the environment's python.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help install repro test lint ui clean
+.PHONY: help install repro test lint ui up clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ lint: install
 ## make ui         open the MLflow pages of the local store (http://127.0.0.1:$UI_PORT)
 ui: install
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(UI_PORT)
+
+## make up         Prefect server, MLflow server and a worker until Ctrl-C (ports: PREFECT_PORT, MLFLOW_PORT)
+up: install
+	@exec python -m flows.up
 
 ## make clean      remove the environment and caches (not the data, models or tracking store)
 clean:

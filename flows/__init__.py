@@ -1,1 +1,1 @@
-"""Prefect flows."""
+"""Prefect flows, and the servers that they run on. No ML imports: flows start stages."""

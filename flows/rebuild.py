@@ -1,62 +1,72 @@
 """The whole pipeline as a Prefect flow: one task a DVC stage, in the order of DVC's own graph.
 
-    python -m flows.rebuild
+    python -m flows.rebuild [section.key=value ...]
 
 DVC alone decides what is stale; a stage that it skipped is shown as Cached.
 """
 
-import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Any
 
-from prefect import flow, get_run_logger, task
-from prefect.concurrency.sync import concurrency
-from prefect.states import Completed, Failed, State
+from prefect import Task, flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Failed
+from pydantic import Field
 
-# One dvc at a time in a workspace: a second one fails at once instead of waiting.
-WORKSPACE_LIMIT = "pocketbert-workspace"
-TAIL_LINES = 20
+from flows.outcome import is_transient, outcome
+from flows.results import publish_results
+from flows.workspace import apply_overrides, run_dvc, stage_order, workspace_slot
+from pocketbert.errors import ParamsError
+from pocketbert.process import die_with_parent
+
+Override = Annotated[str, Field(pattern=r"^(\+{0,2}[A-Za-z_][\w.-]*=.*|~[A-Za-z_][\w.-]*)$")]
+Overrides = Annotated[
+    list[Override],
+    Field(title="Overrides", description="section.key=value of params.yaml, as for `dvc exp run -S`. They stay there."),
+]
 
 
-def stage_order() -> list[str]:
-    """Addresses of all stages (quantize@onnx-fp16, ...), dependencies first, as DVC sees them."""
-    import networkx
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        graph = repo.index.graph
-        return [stage.addressing for stage in reversed(list(networkx.topological_sort(graph)))]
+def _may_work_later(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    return is_transient(state)
 
 
-@task(task_run_name="{stage}", cache_policy=None, persist_result=False)
-def run_stage(stage: str) -> State:
+@task(
+    task_run_name="{stage}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[30, 120],
+    retry_condition_fn=_may_work_later,
+)
+def run_stage(stage: str) -> State[Any]:
     """`dvc repro --single-item` of one stage, its output line by line in the task's log."""
     logger = get_run_logger()
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
-    lines: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None  # noqa: S101 (for the type checker: PIPE is set above)
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            logger.info("%s", lines[-1])
-    if process.returncode != 0:
-        return Failed(message="\n".join([f"{stage} ended with {process.returncode}", *lines[-TAIL_LINES:]]))
-    if any("didn't change, skipping" in line for line in lines):
-        return Completed(name="Cached", message=f"{stage} is up to date")
-    return Completed(message=f"{stage} was rebuilt")
+    returncode, lines = run_dvc(["repro", "--single-item", stage], lambda line: logger.info("%s", line))
+    return outcome(stage, returncode, lines)
 
 
 @flow(name="rebuild")
-def rebuild() -> None:
-    """Run every stage in order; the flow fails with the first stage that fails."""
+def rebuild(overrides: Overrides = []) -> State[Any] | None:  # noqa: B006 (never written; the UI shows a list)
+    """Build what is stale, stage by stage; ends with the first stage that fails, and with its state."""
+    die_with_parent()
     if not Path("dvc.yaml").exists():
-        raise FileNotFoundError("dvc.yaml is not here. Start the flow from the root of the project.")
-    with concurrency(WORKSPACE_LIMIT):
+        return Failed(message="dvc.yaml is not here. Start the flow from the root of the project.")
+    with workspace_slot():
+        try:
+            if overrides:
+                apply_overrides(overrides)
+        except ParamsError as error:
+            return Failed(message=str(error))
         for stage in stage_order():
-            state = run_stage(stage, return_state=True)
-            if state.is_failed():
-                raise RuntimeError(state.message)
+            state: State[Any] = run_stage(stage, return_state=True)
+            if not state.is_completed():
+                # Not the task's state itself, of which Prefect would only say "1/1 states failed".
+                return State(type=state.type, name=state.name, message=state.message)
+        publish_results()
+    return None
 
 
 if __name__ == "__main__":
-    rebuild()
+    sys.exit(not rebuild(sys.argv[1:], return_state=True).is_completed())

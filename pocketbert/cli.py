@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from pocketbert.comparison.command import compare
 from pocketbert.errors import DataError, ParamsError, PocketBertError
+from pocketbert.inspection.command import inspect
 
 if TYPE_CHECKING:
     from pocketbert.runtimes.predict import Prediction
@@ -122,6 +124,9 @@ def results() -> None:
 
     print_results(Path("report"))
 
+
+app.command()(inspect)
+app.command()(compare)
 
 if __name__ == "__main__":
     main()

@@ -27,23 +27,33 @@ _COLUMNS: tuple[tuple[str, str, Callable[[str], str]], ...] = (
 )
 
 
+def results_rows(report: Path) -> tuple[list[str], list[list[str]]]:
+    """(headings, rows) of results.csv in the report's folder, as text; raises ParamsError where there is none."""
+    path = report / "results.csv"
+    if not path.is_file():
+        raise ParamsError(f"{path} does not exist", "Run `dvc repro` first.")
+    with path.open(encoding="utf-8", newline="") as stream:
+        # Unknown is empty, never 0.
+        rows = [
+            [show(row[name]) if row.get(name) else "" for name, _, show in _COLUMNS] for row in csv.DictReader(stream)
+        ]
+    return [heading for _, heading, _ in _COLUMNS], rows
+
+
 def print_results(report: Path) -> None:
     """Print results.csv of the report's folder as a table; raises ParamsError where there is none."""
     from rich.console import Console
     from rich.table import Table
 
     path = report / "results.csv"
-    if not path.is_file():
-        raise ParamsError(f"{path} does not exist", "Run `dvc repro` first.")
+    headings, rows = results_rows(report)
     table = Table()
-    for _, heading, _ in _COLUMNS[:2]:
+    for heading in headings[:2]:
         table.add_column(heading, overflow="fold")
-    for _, heading, _ in _COLUMNS[2:]:
+    for heading in headings[2:]:
         table.add_column(heading, justify="right")
-    with path.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            # Unknown is empty, never 0.
-            table.add_row(*(show(row[name]) if row.get(name) else "" for name, _, show in _COLUMNS))
+    for row in rows:
+        table.add_row(*row)
     console = Console()
     if not console.is_terminal:
         # A pipe has no width of its own; 80 columns would cut figures.

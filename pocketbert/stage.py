@@ -11,7 +11,6 @@ A stage is a function `stage(params, inputs, outputs, [name...]) -> Metrics`:
 
 import argparse
 import dataclasses
-import errno
 import hashlib
 import inspect
 import json
@@ -35,6 +34,7 @@ from pocketbert.errors import ParamsError, PocketBertError, StorageError
 from pocketbert.params import Params, Section, load_params
 from pocketbert.process import die_with_parent
 from pocketbert.provenance import write_provenance
+from pocketbert.storage import storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +61,6 @@ class StageContext:
         if self.run is not None:
             self.run.log_metrics(metrics, step)
 
-
-_DISK_SIGNS = (os.strerror(errno.ENOSPC), "PytorchStreamWriter failed writing", ". unexpected pos ")
 
 _context: ContextVar[StageContext | None] = ContextVar("stage_context", default=None)
 
@@ -94,6 +92,7 @@ def execute(function: StageFunction, argv: list[str]) -> Metrics:
     names = _parse_names(function.__name__, [p.name for p in parameters[3:]], argv)
     stage_id = "/".join([function.__name__, *names.values()])
     params = load_params()
+    _check_names(params)
     own: Section = params if parameters[0].annotation is Params else params.section(function.__name__)
     inputs = _resolve(parameters[1].annotation, names)
     outputs = _resolve(parameters[2].annotation, names)
@@ -106,7 +105,7 @@ def execute(function: StageFunction, argv: list[str]) -> Metrics:
 
     input_hash = _hash_inputs(own, inputs)
     started = time.time()
-    with open_stage_run(stage_id, own, params.publish) as run, _storage_errors():
+    with open_stage_run(stage_id, own, params.publish) as run, storage_errors():
         context = StageContext(stage_id, STATE_FOLDER / "checkpoints" / stage_id / input_hash, run)
         token = _context.set(context)
         try:
@@ -129,6 +128,17 @@ def execute(function: StageFunction, argv: list[str]) -> Metrics:
     # A finished stage needs no checkpoint; a later change of its inputs must not resume from this one.
     shutil.rmtree(STATE_FOLDER / "checkpoints" / stage_id, ignore_errors=True)
     return metrics
+
+
+def _check_names(params: Params) -> None:
+    """Refuse an unknown recipe or device kind now: their own stages come after hours of training."""
+    from pocketbert.devices.inventory import INVENTORY_PATH, read_inventory
+    from pocketbert.quantize.recipes import check_recipes
+
+    check_recipes(params.quantize)
+    # Without the file only `benchmark` is impossible, and says so.
+    if INVENTORY_PATH.exists():
+        read_inventory()
 
 
 def _parse_names(stage: str, names: list[str], argv: list[str]) -> dict[str, str]:
@@ -198,30 +208,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _storage_errors() -> "Iterator[None]":
-    """Turn a full disk or a missing permission into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        reasons = {
-            errno.ENOSPC: "Free some space (`dvc gc --workspace` drops unused versions) and run `dvc repro` again.",
-            errno.EDQUOT: "Free some of your quota and run `dvc repro` again.",
-            errno.EACCES: "Give yourself permission to write there.",
-            errno.EROFS: "Use a writable file system.",
-        }
-        if error.errno not in reasons:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        raise StorageError(f"{where}{error.strerror}", reasons[error.errno]) from error
-    except Exception as error:
-        # safetensors and torch.save report what the disk refused as errors of their own, without a number.
-        if not any(sign in str(error) for sign in _DISK_SIGNS):
-            raise
-        cause = str(error).splitlines()[0]
-        raise StorageError(f"the disk refuses to be written: {cause}", "Free some space, then `dvc repro`.") from error
 
 
 def _require_numbers(metrics: Metrics, prefix: str = "") -> None:

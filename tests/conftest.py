@@ -4,8 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,14 @@ class Project:
     """A copy of the project in a git repository of its own, with this environment as its .venv."""
 
     root: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables of a user's shell after `. .venv/bin/activate`."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "POCKETBERT_", "PYTEST_"))}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**kept, "PATH": path, "HF_HUB_OFFLINE": "1"}
+        return {**kept, "PATH": path, "HF_HUB_OFFLINE": "1", **self.variables}
 
     def run(self, *command: str, check: bool = True, input: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command in the project; on failure show what it said."""
@@ -52,7 +53,7 @@ def copy_project(target: Path) -> Project:
         ["git", "init", "--quiet", "--initial-branch=main"],
         ["git", "config", "user.name", "test"],
         ["git", "config", "user.email", "test@example.invalid"],
-        ["git", "add", "--all", "--", ".", ":!.venv"],
+        ["git", "add", "--all"],
         ["git", "commit", "--quiet", "--message=copy"],
     ):
         project.run(*command)

@@ -151,3 +151,22 @@ def test_results_hides_the_password_of_the_store(tmp_path: Path, monkeypatch: py
 
 def test_results_before_the_pipeline_names_dvc_repro(tmp_path: Path) -> None:
     assert "report/results.csv does not exist. Run `dvc repro`" in error_line(pocketbert("results", cwd=tmp_path), 2)
+
+
+def test_inspect_names_the_operator_that_the_runtime_is_too_old_for(tflite: Artifact, tmp_path: Path) -> None:
+    done = pocketbert("inspect", tflite.folder, "--runtime", "2.8", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "FINDING: runtime 2.8 is too old for GELU v1: needs 2.9" in done.stdout
+    machine = pocketbert("inspect", tflite.folder, "--runtime", "2.13", "--json", cwd=tmp_path)
+    assert machine.returncode == 0, machine.stderr
+    assert json.loads(machine.stdout)["lowest_runtime"] == "2.9"
+
+
+def test_compare_ends_in_7_beyond_the_limit(student: Artifact, onnx: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text\na red apple\nthe cheap hammer\nnew cat\nold small dog\n")
+    command = ["compare", student.folder, onnx.folder, "--data", "rows.csv"]
+    assert pocketbert(*command, "--limit", "1e-4", cwd=tmp_path).returncode == 0
+    done = pocketbert(*command, "--limit", "0", "--json", cwd=tmp_path)
+    assert done.returncode == 7
+    assert "over the limit of 0" in done.stderr.splitlines()[-1]
+    assert json.loads(done.stdout)["logits"]["agreement"] == 1.0

@@ -1,4 +1,4 @@
-"""dvc.yaml, params.yaml, pocketbert/params.py and stages/ say the same."""
+"""dvc.yaml, params.yaml, pocketbert/params/ and stages/ say the same."""
 
 import ast
 import dataclasses
@@ -94,7 +94,7 @@ def library_imports(path: Path) -> Iterator[str]:
 
 
 # The runner's own modules: every stage needs them, and an edit there changes no output.
-FRAMEWORK = {"artifacts", "errors", "params", "process", "provenance", "stage", "tracking"}
+FRAMEWORK = {"artifacts", "errors", "params", "process", "provenance", "stage", "storage", "tracking"}
 
 
 def source_of(name: str) -> Path:

@@ -32,7 +32,7 @@ COUNT = st.integers(1, 10**6)
 HEADS = st.builds(HeadParams, depth=st.integers(1, 8), width=st.none() | COUNT, dropout=st.floats(0.0, 0.99))
 PAIRS = st.lists(st.tuples(st.integers(0, 24), st.integers(0, 24)), min_size=1, max_size=3)
 STUDENTS = st.one_of(
-    st.builds(CutStudent, layers=COUNT | st.lists(st.integers(0, 24), min_size=1, max_size=4)),
+    st.builds(CutStudent, layers=COUNT | st.sets(st.integers(0, 24), min_size=1, max_size=4).map(sorted)),
     st.builds(CheckpointStudent, kind=st.just("checkpoint"), checkpoint=WORD, revision=st.none() | WORD),
     st.builds(
         ConfigStudent,
@@ -56,7 +56,7 @@ PARAMS = st.builds(
     ),
     benchmark=st.builds(BenchmarkParams, runs=st.integers(10, 10**6), threads=COUNT),
     report=st.builds(
-        ReportParams, budgets=st.lists(st.builds(Budget, artifact=NAME, size_bytes_max=st.none() | COUNT), max_size=2)
+        ReportParams, budgets=st.lists(st.builds(Budget, artifact=NAME, size_bytes_max=COUNT), max_size=2)
     ),
 )
 
@@ -92,7 +92,7 @@ def test_the_shipped_file_is_valid_and_says_what_the_model_says() -> None:
         ("distill: {temprature: 4}", "distill.temprature", "temperature"),
         ("distil: {}", "distil", "distill"),
         ("distill: {head: {widht: 3}}", "distill.head.widht", "width"),
-        ("distill: {student: {kind: cut, layer: 3}}", "layer", "layers"),
+        ("distill: {student: {kind: cut, layer: 3}}", "'distill.student.layer'", "layers"),
         ("quantize: {recipes: {a: {format: onnx, recipe: fp16, option: {}}}}", "option", "options"),
         ("report: {budgets: [{artefact: a}]}", "artefact", "artifact"),
         ("validate: {row: 3}", "validate.row", "rows"),
@@ -121,11 +121,33 @@ def test_a_key_like_no_other_is_answered_with_all() -> None:
         ("distill: {student: {kind: tiny}}", "tiny"),
         ("distill: {hidden: {weight: 1.0}}", "layer_map"),
         ("quantize: {recipes: {../up: {format: onnx, recipe: fp16}}}", "../up"),
-        ("[1, 2]", "params.yaml"),
+        ("[1, 2]", "the file = [1, 2]: should be a section of keys"),
+        ("teach:", "teach is empty"),
+        ("teach: {epochs: true}", "teach.epochs = True: Input should be a valid number"),
+        ("teach: {epochs: .inf}", "teach.epochs = inf"),
+        ("export_onnx: {mask_value: -.inf}", "export_onnx.mask_value = -inf"),
+        ("prepare: {label_separator: ''}", "prepare.label_separator = ''"),
+        ("prepare: {hub: x/y}", "prepare.hub = 'x/y': should be a section of keys"),
+        ("distill: {student: {kind: checkpoint}}", "distill.student.checkpoint is missing"),
+        ("distill: {student: {layers: 3}}", "distill.student needs the key 'kind'"),
+        ("distill: {student: {kind: cut, layers: 0}}", "distill.student.layers = 0: give"),
+        ("distill: {student: {kind: cut, layers: true}}", "distill.student.layers = True"),
+        ("distill: {student: {kind: cut, layers: []}}", "distill.student.layers = []: give"),
+        ("distill: {student: {kind: cut, layers: [2, 2]}}", "ascending"),
+        ("distill: {student: {kind: cut, layers: [0, -1]}}", "distill.student.layers = [0, -1]: give"),
+        ("report: {budgets: [{artifact: a}]}", "report.budgets.0 = {'artifact': 'a'}: needs a limit"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(text: str, said: str) -> None:
     assert said in message(text)
+
+
+def test_the_keys_of_one_kind_of_student_are_told_for_that_kind() -> None:
+    assert message("distill: {student: {kind: cut, zzzzzz: 3}}").count("known keys: kind, layers.") == 1
+
+
+def test_a_value_that_fits_no_member_of_a_union_is_named_once() -> None:
+    assert message("quantize: {recipes: {a: {format: onnx, recipe: fp16, options: {b: {}}}}}").count(".b = {}") == 1
 
 
 def test_several_mistakes_are_told_at_once() -> None:

@@ -37,6 +37,8 @@ BEHIND_DISTILL = {
     "publish", *(f"quantize@{name}" for name in list(ARTIFACTS)[4:]),
 }  # fmt: skip
 
+ALL_STAGES = BEHIND_DISTILL | {"prepare", "augment", "teach", "soften"}
+
 
 def stages_run(output: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", output))
@@ -129,6 +131,15 @@ def test_another_temperature_reruns_what_is_behind_distill(tiny_project: Project
     assert difference["params.yaml"]["distill.temperature"] == {"old": 2.0, "new": 4}
 
 
+def test_the_flow_shows_an_up_to_date_pipeline_as_cached(tiny_project: Project, tmp_path: Path) -> None:
+    project = Project(tiny_project.root, {"PREFECT_HOME": str(tmp_path)})
+    project.run("dvc", "repro")
+    done = project.run("python", "-m", "flows.rebuild")
+    log = done.stdout + done.stderr
+    assert set(re.findall(r"Finished in state Cached\('(\S+) is up to date'", log)) == ALL_STAGES
+    assert "Finished in state Completed()" in log
+
+
 def wait_for(condition: object, seconds: float, what: str) -> None:
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
@@ -174,6 +185,9 @@ def test_readme_s_commands_run(tiny_project: Project) -> None:
             assert "pytest" in tiny_project.run("make", "--dry-run", "test").stdout
         elif command == "make ui":
             serve_ui(tiny_project)
+        elif command == "make up":
+            # tests/flows starts the servers for real; here: that the target exists and calls them.
+            assert "flows.up" in tiny_project.run("make", "--dry-run", "up").stdout
         else:
             tiny_project.run("bash", "-c", command)
 

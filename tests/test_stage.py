@@ -338,6 +338,9 @@ execute(distill, [])
         ("distill: {temperature: warm}", "distill.temperature = 'warm'"),
         ("distill: {temperature: 1000}", "less than or equal to 100"),
         ("distill: [", "not valid YAML"),
+        # Their own stages would tell only after the training.
+        ("quantize: {recipes: {a: {format: onnx, recipe: fp15}}}", "Did you mean 'fp16'?"),
+        ("quantize: {recipes: {a: {format: tflite, recipe: fp16, options: {embedings: no}}}}", "embeddings"),
     ],
 )
 def test_a_mistake_in_params_is_one_line_of_a_real_stage(project: Path, params: str, said: str) -> None:
@@ -350,6 +353,16 @@ def test_a_mistake_in_params_is_one_line_of_a_real_stage(project: Path, params: 
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert files() == BEFORE
+
+
+def test_a_mistake_in_devices_stops_the_first_stage(project: Path) -> None:
+    Path("devices.yaml").write_text("devices: {local: {kind: locl}}\n")
+    with pytest.raises(ParamsError, match=r"devices\.local\.kind = 'locl'"):
+        execute(prepare_nothing, [])
+
+
+def prepare_nothing(params: DistillParams, inputs: Inputs, outputs: OneOutput) -> Metrics:
+    raise AssertionError("not reached")
 
 
 def test_the_runner_is_light() -> None:

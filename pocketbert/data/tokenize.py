@@ -39,12 +39,21 @@ class TextEncoder:
                 f"{path} does not exist",
                 "Save the tokenizer there with transformers' AutoTokenizer.save_pretrained.",
             )
-        return Tokenizer.from_file(str(path))
+        try:
+            return Tokenizer.from_file(str(path))
+        # The tokenizers library raises bare Exceptions.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{path} cannot be read: {reason}", "Fetch or build the model again.") from error
 
     @cached_property
     def _pad(self) -> tuple[int, str]:
         """Id and text of the padding token."""
-        config = json.loads((self.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        path = self.folder / "tokenizer_config.json"
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}", "Fetch or build the model again.") from error
         token = config.get("pad_token") or "[PAD]"
         text = token if isinstance(token, str) else token["content"]
         index = self._tokenizer.token_to_id(text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, ValidationError
 
 from pocketbert.errors import ParamsError
-from pocketbert.params import Section, read_yaml
+from pocketbert.params import Section, explain_mistakes, read_yaml
 
 if TYPE_CHECKING:
     from pocketbert.devices.base import Device
@@ -39,12 +39,11 @@ class Inventory(Section):
 
 def read_inventory(path: Path = INVENTORY_PATH) -> Inventory:
     """Read and validate devices.yaml; raises ParamsError."""
+    raw = read_yaml(path)
     try:
-        return Inventory.model_validate(read_yaml(path))
+        return Inventory.model_validate(raw)
     except ValidationError as error:
-        mistakes = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc'])} = {e['input']!r}: {e['msg']}" for e in error.errors()
-        )
+        mistakes = explain_mistakes(error, Inventory, raw)
         raise ParamsError(f"{path} is not valid: {mistakes}", "A device reads `name: {kind: local}`.") from error
 
 

@@ -61,7 +61,7 @@ def label_names(config: PretrainedConfig) -> tuple[str, ...]:
 def read_config(folder: Path) -> PretrainedConfig:
     """config.json of an encoder or a classifier; raises CheckpointError for what is no BERT-style encoder."""
     try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{folder}/config.json cannot be used: {first_line(error)}",
@@ -98,7 +98,9 @@ def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
 def save_tokenizer(source: Path, output: Path) -> TextEncoder:
     """Write a checkpoint's tokenizer into `output` as tokenizer.json (made from vocab.txt where need be)."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), use_fast=True, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(source), use_fast=True, local_files_only=True, trust_remote_code=False
+        )
     # AutoTokenizer tells of a missing or damaged file in any of these ways.
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise CheckpointError(

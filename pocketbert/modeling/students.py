@@ -144,6 +144,8 @@ def _from_config(
     size = {"vocab_size": encoder.vocabulary_size, "pad_token_id": encoder.pad_id}
     try:
         config = AutoConfig.for_model(student.family, **(size | student.config))
+        if config.num_hidden_layers < 1:
+            raise ValueError(f"it has {config.num_hidden_layers} layers")
         return new_classifier(encoder_dict(config), params.pooling, params.head, labels)
     except (ValueError, TypeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         raise ParamsError(

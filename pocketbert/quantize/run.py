@@ -3,7 +3,8 @@
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,8 @@ def quantize_artifact(
         rows = draw_rows(params.calibration, train, source.folder, length)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / source.card.model_file
-    try:
+    with _explained(variant, recipe_params.recipe, source.model_path):
         applied = recipe.function(recipe_params.recipe)(source.model_path, target, options, rows)
-    except (PocketBertError, OSError):
-        raise
-    # The quantizers' own errors share no base class.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ExportError(
-            f"{variant}: {recipe_params.recipe} failed on {source.model_path}: {reason}",
-            f"Change quantize.recipes.{variant}.options or drop the variant.",
-        ) from error
     record = {
         "recipe": recipe_params.recipe,
         "options": options.model_dump(),
@@ -78,6 +70,21 @@ def quantize_artifact(
         "size_ratio": round(ratio, 4),
         "seconds": round(time.monotonic() - started, 2),
     }
+
+
+@contextmanager
+def _explained(variant: str, recipe: str, source: Path) -> Iterator[None]:
+    try:
+        yield
+    except (PocketBertError, OSError):
+        raise
+    # The quantizers' own errors share no base class.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ExportError(
+            f"{variant}: {recipe} failed on {source}: {reason}",
+            f"Change quantize.recipes.{variant}.options or drop the variant.",
+        ) from error
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

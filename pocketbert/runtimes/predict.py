@@ -9,7 +9,7 @@ from types import TracebackType
 from pocketbert.artifacts import read_artifact
 from pocketbert.data.dataset import read_labels
 from pocketbert.data.tokenize import TextEncoder
-from pocketbert.errors import DataError
+from pocketbert.errors import CheckpointError, DataError
 from pocketbert.runtimes.engines import open_runtime
 from pocketbert.runtimes.metrics import THRESHOLD, probabilities
 
@@ -33,7 +33,12 @@ class TextClassifier:
         self._max_length = artifact.card.sequence_length or artifact.card.max_length
         self._encoder = TextEncoder(folder)
         self._runtime = open_runtime(artifact, threads=threads)
-        self._runtime.run(self._encoder.encode([""], self._max_length))
+        logits = self._runtime.run(self._encoder.encode([""], self._max_length))
+        if logits.shape[1] != len(self.labels):
+            raise CheckpointError(
+                f"{folder} has {len(self.labels)} labels, but its model tells {logits.shape[1]} classes apart",
+                "The files are of different models; build them again: `dvc repro`.",
+            )
 
     def classify(self, texts: Iterable[str], top_k: int = 1) -> Iterator[Prediction]:
         """Yield a prediction a text, one at a time.

@@ -27,7 +27,7 @@ rounds = st.lists(st.lists(st.floats(0.1, 1e4), min_size=1, max_size=12), min_si
         ("devices: {local: {kind: teleport}}", "devices.local.kind = 'teleport'"),
         ("devices: {local: {kind: local, host: x}}", "devices.local.host"),
         ("devices: {local: {}}", "devices.local.kind"),
-        ("devices: [local]", "valid dictionary"),
+        ("devices: [local]", "section of keys"),
         ("devices: {local: {kind: local}", "not valid YAML"),
     ],
 )

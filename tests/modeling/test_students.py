@@ -99,6 +99,7 @@ def test_student_from_a_config_takes_its_vocabulary_from_the_tokenizer(family: s
     [
         ({"num_hiden_layers": 2}, "num_hidden_layers"),
         ({"hidden_size": 30, "num_attention_heads": 4}, "makes no bert model"),
+        ({"num_hidden_layers": 0}, "it has 0 layers"),
     ],
 )
 def test_bad_config_is_explained(config: dict[str, int], says: str, tmp_path: Path) -> None:

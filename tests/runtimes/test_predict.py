@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from pocketbert.artifacts import Artifact
 from pocketbert.data.tokenize import TextEncoder
-from pocketbert.errors import DataError
+from pocketbert.errors import CheckpointError, DataError
 from pocketbert.runtimes.engines import open_runtime
 from pocketbert.runtimes.predict import TextClassifier
 from tests.runtimes.conftest import copy_artifact
@@ -42,3 +43,24 @@ def test_multi_label_gives_every_label_over_one_half(student: Artifact, tmp_path
 def test_a_text_that_is_not_unicode_is_refused(student: Artifact) -> None:
     with TextClassifier(student.folder) as classifier, pytest.raises(DataError, match="is not valid UTF-8"):
         list(classifier.classify([b"caf\xe9".decode("utf-8", "surrogateescape")]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tokenizer.json", "{", "tokenizer.json cannot be read"),
+        ("tokenizer_config.json", "{", "tokenizer_config.json cannot be read"),
+        ("tokenizer_config.json", None, "tokenizer_config.json cannot be read"),
+        ("labels.json", '{"labels": ["a"], "problem_type": "single_label"}', "has 1 labels, but its model tells"),
+    ],
+)
+def test_a_file_that_is_damaged_or_of_another_model_is_named(
+    name: str, content: str | None, said: str, student: Artifact, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(student.folder, folder)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    with pytest.raises(CheckpointError, match=said):
+        TextClassifier(folder)

@@ -58,7 +58,7 @@ def test_batches_hold_rows_of_like_length_and_epochs_differ() -> None:
     assert order != list(sampler)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=40), size=st.integers(1, 16))
 def test_predictions_keep_the_order_of_the_rows(lengths: list[int], size: int) -> None:
     model = fresh()
@@ -199,10 +199,12 @@ def test_only_whole_checkpoints_are_found(tmp_path: Path) -> None:
 def test_best_weights_survive_in_their_folder(tmp_path: Path) -> None:
     model, other = nn.Linear(2, 2), nn.Linear(2, 2)
     best = BestWeights(tmp_path)
-    best.offer(model, 1.0, 0.5)
-    best.offer(other, 2.0, 0.5)
+    best.offer(other, 1.0, 0.5, loss=0.9)
+    best.offer(model, 2.0, 0.5, loss=0.7)
+    best.offer(other, 3.0, 0.5, loss=0.7)
+    best.offer(other, 4.0, 0.4, loss=0.1)
     again = BestWeights(tmp_path)
-    assert (again.epoch, again.accuracy) == (1.0, 0.5)
+    assert (again.epoch, again.accuracy, again.loss) == (2.0, 0.5, 0.7)
     again.restore(other)
     assert torch.equal(model.weight, other.weight)
 

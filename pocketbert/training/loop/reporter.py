@@ -63,4 +63,4 @@ class Reporter(TrainerCallback):
             epoch, args.num_train_epochs, metrics["eval_accuracy"], metrics["eval_loss"],
         )  # fmt: skip
         if self.best is not None:
-            self.best.offer(self.trainer.model, epoch, metrics["eval_accuracy"])
+            self.best.offer(self.trainer.model, epoch, metrics["eval_accuracy"], metrics["eval_loss"])

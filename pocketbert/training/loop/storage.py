@@ -40,28 +40,31 @@ def _numbered(folder: Path) -> list[Path]:
 
 
 class BestWeights:
-    """The weights of the epoch with the highest validation accuracy; the earliest one of equals."""
+    """The weights of the epoch with the highest validation accuracy, of equals that with the lowest validation loss.
+
+    (A multi-label model may be right about no whole row for epochs, and learn all the same.)
+    """
 
     def __init__(self, folder: Path) -> None:
         self._weights = folder / "best.safetensors"
         self._record = folder / "best.json"
         self.epoch: float | None = None
-        self.accuracy = -1.0
+        self.accuracy, self.loss = -1.0, float("inf")
         if self._record.is_file():
             document = json.loads(self._record.read_text(encoding="utf-8"))
-            self.epoch, self.accuracy = document["epoch"], document["accuracy"]
+            self.epoch, self.accuracy, self.loss = document["epoch"], document["accuracy"], document["loss"]
 
-    def offer(self, model: nn.Module, epoch: float, accuracy: float) -> None:
+    def offer(self, model: nn.Module, epoch: float, accuracy: float, loss: float) -> None:
         """Keep the model's weights if they are better than the best so far."""
-        if accuracy <= self.accuracy:
+        if (accuracy, -loss) <= (self.accuracy, -self.loss):
             return
         temporary = self._weights.with_suffix(".tmp")
         with storage_errors(self._weights.parent):
             save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, str(temporary))
             temporary.rename(self._weights)
-            temporary.write_text(json.dumps({"epoch": epoch, "accuracy": accuracy}), encoding="utf-8")
+            temporary.write_text(json.dumps({"epoch": epoch, "accuracy": accuracy, "loss": loss}), encoding="utf-8")
             temporary.rename(self._record)
-        self.epoch, self.accuracy = epoch, accuracy
+        self.epoch, self.accuracy, self.loss = epoch, accuracy, loss
 
     def restore(self, model: nn.Module) -> None:
         """Load the best weights into the model."""

@@ -1,0 +1,35 @@
+"""A comparison as text for people."""
+
+from collections.abc import Iterator
+
+from pocketbert.comparison.compare import UNJUDGED, Comparison
+
+_TEXT_WIDTH = 60
+
+
+def as_text(comparison: Comparison) -> str:
+    """What was assumed, the figures, the kinds of rows and the worst rows."""
+    return "\n".join(_lines(comparison))
+
+
+def _lines(comparison: Comparison) -> Iterator[str]:
+    figures, agreement = comparison.logits, comparison.agreement
+    for letter, name, engine in zip("AB", (comparison.a, comparison.b), comparison.engines, strict=True):
+        yield f"{letter}: {name} ({engine})"
+    yield from (line if line.startswith("WARNING") else f"assumed: {line}" for line in comparison.said)
+    yield ""
+    yield f"rows              {figures.rows}"
+    yield f"spread of A       {figures.spread:.4g}"
+    yield f"max |difference|  {figures.max_abs_diff:.4g} = {figures.max_rel_diff:.3g} of the spread"
+    yield f"mean |difference| {figures.mean_abs_diff:.4g} = {figures.mean_abs_diff / figures.spread:.3g} of the spread"
+    yield f"agreement         {agreement.all_rows:.4f} ({agreement.ties} ties; without them {agreement.clear_rows:.4f})"
+    for kind, gap in comparison.hard_rows.items():
+        note = " (not judged: no token at all)" if kind == UNJUDGED else ""
+        shown = "NaN or infinite" if gap is None else f"{gap:.3g} of the spread"
+        yield f"{f'{kind} rows':<17} {shown}{note}"
+    yield ""
+    yield "worst rows"
+    for row in comparison.worst:
+        text = row.text if len(row.text) <= _TEXT_WIDTH else row.text[: _TEXT_WIDTH - 1] + "…"
+        decision = row.decision_a if row.decision_a == row.decision_b else f"{row.decision_a} -> {row.decision_b}"
+        yield f"  row {row.number:<6} {row.max_abs_diff:.3g}  {decision}  {text!r}"

@@ -1,0 +1,196 @@
+"""`make up` and flows through its worker. The tests share one session and run in this order."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+from tests.flows.conftest import Session, environment, free_port, wait_for
+
+pytestmark = pytest.mark.e2e
+RUN_S = 120
+
+
+def api(session: Session, path: str, body: Any = None) -> Any:
+    request = urllib.request.Request(
+        f"{session.prefect_url}/api/{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    for _ in range(20):
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                text = response.read()
+            return json.loads(text) if text else None
+        except urllib.error.HTTPError as error:
+            # "Busy, ask again", as Prefect's own client does.
+            if error.code != 503:
+                raise
+            time.sleep(0.5)
+    return pytest.fail(f"{path}: busy for 10 s")
+
+
+def start(session: Session, flow: str, **parameters: Any) -> str:
+    deployment = api(session, f"deployments/name/{flow}/{flow}")
+    created = api(session, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+    return str(created["id"])
+
+
+def finished(session: Session, run: str) -> dict[str, Any]:
+    terminal = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+    state: dict[str, Any] = {}
+
+    def ended() -> bool:
+        state.update(api(session, f"flow_runs/{run}")["state"])
+        return state["type"] in terminal
+
+    wait_for(ended, RUN_S, f"the end of the flow run, whose log is\n{session.text[-3000:]}")
+    return state
+
+
+def task_states(session: Session, run: str) -> dict[str, str]:
+    """Task name and name of its state, in the order in which they started."""
+    tasks = api(session, "task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    return {t["name"]: t["state_name"] for t in sorted(tasks, key=lambda t: t["start_time"] or t["created"])}
+
+
+def test_both_pages_answer_and_everything_is_registered(session: Session) -> None:
+    for url, title in ((session.prefect_url, b"Prefect"), (session.mlflow_url, b"MLflow")):
+        with urllib.request.urlopen(url, timeout=20) as page:
+            assert title in page.read()
+        assert url in session.text
+    found = {d["name"]: d for d in api(session, "deployments/filter", {})}
+    assert set(found) == {"rebuild", "watch_data"}
+    assert all(d["work_pool_name"] == "default" and d["schedules"] and d["tags"] for d in found.values())
+    assert (session.root / ".pocketbert/prefect/prefect.db").is_file()
+    with urllib.request.urlopen(f"{session.prefect_url}/ui-settings", timeout=20) as settings:
+        assert json.load(settings)["api_url"] == "/api"
+
+
+def test_of_two_flows_started_together_the_second_waits(session: Session) -> None:
+    runs = [start(session, "rebuild"), start(session, "rebuild")]
+    assert [finished(session, run)["type"] for run in runs] == ["COMPLETED", "COMPLETED"]
+    states = sorted((task_states(session, run) for run in runs), key=lambda s: "Cached" in s.values())
+    # The second found everything done by the first: it did not start before that had ended.
+    assert list(states[0].items()) == [("prepare", "Completed"), ("finish", "Completed")]
+    assert list(states[1].items()) == [("prepare", "Cached"), ("finish", "Cached")]
+    assert (session.root / "prepared.txt").read_text().startswith("TEXT,LABEL")
+    assert "Task run 'finish' - worst_classes is 12" in session.text
+
+
+def test_a_failure_is_told_in_the_error_s_own_words(session: Session) -> None:
+    run = start(session, "rebuild", overrides=["report.worst_classes=66"])
+    state = finished(session, run)
+    assert state["type"] == "FAILED"
+    assert state["message"].splitlines()[0] == "finish: ValueError: the glue of row 7 is wet"
+    assert "Traceback" in state["message"]
+    assert task_states(session, run) == {"prepare": "Cached", "finish": "Failed"}
+    # As after `dvc exp run -S`.
+    assert "worst_classes: 66" in (session.root / "params.yaml").read_text(encoding="utf-8")
+
+
+def stage_processes(session: Session) -> list[psutil.Process]:
+    pids = session.root / "pids.json"
+    wait_for(pids.exists, RUN_S, "the stage's start")
+    processes = [psutil.Process(pid) for pid in json.loads(pids.read_text())]
+    pids.unlink()
+    assert len(processes) == 3
+    return processes
+
+
+def test_cancelling_ends_the_stage_and_its_children(session: Session) -> None:
+    run = start(session, "rebuild", overrides=["report.worst_classes=88"])
+    processes = stage_processes(session)
+    # Looking at the data neither waits for a rebuild nor disturbs it.
+    assert finished(session, start(session, "watch_data"))["name"] == "Unchanged"
+    api(session, f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    assert finished(session, run)["type"] == "CANCELLED"
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    assert alive == []
+
+
+def test_what_is_no_override_is_refused_at_once(session: Session) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        start(session, "rebuild", overrides=["no assignment"])
+    assert refused.value.code in (409, 422)
+
+
+def test_watch_data_rebuilds_after_a_change_of_the_raw_data_only(session: Session) -> None:
+    finish = session.root / "finish.py"
+    finish.write_text(finish.read_text().replace("88", "89"))
+    with (session.root / "data/raw/commodities.csv").open("a", encoding="utf-8") as stream:
+        stream.write("usb cable,cables\n")
+    assert finished(session, start(session, "watch_data"))["type"] == "COMPLETED"
+    assert (session.root / "prepared.txt").read_text().endswith("USB CABLE,CABLES\n")
+    assert (session.root / "finished.txt").read_text() == "88"
+    finish.write_text(finish.read_text().replace("89", "88"))
+
+
+def test_the_log_has_no_server_error(session: Session) -> None:
+    assert "Internal Server Error" not in session.text
+    assert "Can't evaluate" not in session.text
+    assert "IntegrityError" not in session.text
+    assert session.ready_s < 90
+
+
+def test_ctrl_c_ends_everything_a_running_stage_too(session: Session) -> None:
+    start(session, "rebuild", overrides=["report.worst_classes=88"])
+    processes = [*stage_processes(session), *psutil.Process(session.process.pid).children(recursive=True)]
+    session.process.send_signal(signal.SIGINT)
+    assert session.process.wait(timeout=60) == 0
+    _, alive = psutil.wait_procs(processes, timeout=1)
+    assert alive == []
+    for name in ("worker", "mlflow", "prefect"):
+        assert f"ending {name}" in session.text
+
+
+@pytest.mark.parametrize("variable", ["PREFECT_PORT", "MLFLOW_PORT"])
+def test_a_port_that_cannot_be_had_is_one_clear_line(variable: str, tmp_path: Path) -> None:
+    def up(port: object) -> "subprocess.CompletedProcess[str]":
+        ports = {"PREFECT_PORT": str(free_port()), "MLFLOW_PORT": str(free_port()), variable: str(port)}
+        command = [sys.executable, "-m", "flows.up"]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment(**ports, PYTHONPATH=str(ROOT)), capture_output=True, text=True,
+            timeout=60,
+        )  # fmt: skip
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = up(port)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"port {port} on 127.0.0.1" in done.stderr
+    assert f"{variable}={port + 1} make up" in done.stderr
+    assert f"{variable}=http is no port" in up("http").stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_make_up_runs_it() -> None:
+    plan = subprocess.run(["make", "--dry-run", "up"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert plan.splitlines()[-1] == "exec python -m flows.up"
+
+
+def test_a_server_that_ends_by_itself_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    from flows.servers import Server
+    from flows.up import ServerError, _require_running
+
+    server = Server("broken", ["json.tool", os.devnull], {})
+    with pytest.raises(ServerError, match="broken ended by itself with 1"):
+        for _ in range(200):
+            _require_running([server])
+            time.sleep(0.05)
+    server.end()
+    assert "broken  | " in capsys.readouterr().out
