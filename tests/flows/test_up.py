@@ -180,7 +180,8 @@ def test_a_port_that_cannot_be_had_is_one_clear_line(variable: str, tmp_path: Pa
 
 def test_make_up_runs_it() -> None:
     plan = subprocess.run(["make", "--dry-run", "up"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert plan.splitlines()[-1] == "exec python -m flows.up"
+    # Under `make test`, make also says which folder it enters and leaves.
+    assert "exec python -m flows.up" in plan.splitlines()
 
 
 def test_a_server_that_ends_by_itself_is_named(capsys: pytest.CaptureFixture[str]) -> None:
