@@ -24,8 +24,6 @@ EXECUTION_TAG = "pocketbert.execution_id"
 PARENT_TAG = "mlflow.parentRunId"
 _METRICS_A_BATCH = 500
 _ENTRIES_A_BATCH = 100
-# So that MLflow opens the table of runs instead of its pages for language-model traces.
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 # What a store answers to a record that it will never take, however often it is sent.
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
@@ -114,7 +112,7 @@ class Store:
             # A server knows where its artifacts belong; a data base alone does not.
             location = None if self.uri.startswith("http") else artifact_folder().as_uri()
             try:
-                return str(self.client.create_experiment(name, location, _EXPERIMENT_TAGS))
+                return str(self.client.create_experiment(name, location))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
