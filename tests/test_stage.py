@@ -254,7 +254,7 @@ def test_a_disk_that_refuses_is_one_clear_line(number: int) -> None:
 @pytest.fixture
 def full_disk(project: Path) -> Iterator[Path]:
     """models/ on a disk of 64 kB."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and "CI" not in os.environ:
         pytest.skip("a full disk is a small tmpfs, which root alone can mount")
     folder = project / "models"
     folder.mkdir()
