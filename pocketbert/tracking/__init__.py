@@ -1,11 +1,12 @@
 """The MLflow record: one run a stage execution, live while it runs, and one parent run a pipeline state.
 
-The only package that imports mlflow, and it does so in a background thread or in `publish`: a stage never
+The only package that imports mlflow, and it does so in a process of its own or in `publish`: a stage never
 waits for it.
 
     stage_run.py  what a stage sees               spool.py     events on the local disk first
-    sender.py     the thread that delivers them   delivery.py  a spool into the store, exactly once
-    store.py      a connected MLflow store        publish.py, state.py, registry.py  the parent run
+    sender.py     starts the process that         delivery.py  a spool into the store, exactly once
+    forward.py    delivers them                   store.py     a connected MLflow store
+    publish.py, state.py, registry.py  the parent run
 """
 
 from pocketbert.tracking.publish import publish_pipeline

@@ -109,6 +109,11 @@ class Spool:
             return None
         return cls(path, descriptor)
 
+    @property
+    def descriptor(self) -> int:
+        """The open file that holds the lock: a process that inherits it holds the lock too."""
+        return self._descriptor
+
     def append(self, event: Start | Points | Texts | End) -> None:
         """Add an event; raises OSError where the disk does not take it, in which case no half line stays."""
         line = event.model_dump_json().encode() + b"\n"

@@ -81,9 +81,8 @@ def open_stage_run(stage_id: str, params: Section, publish: PublishParams) -> It
     if spool is None:
         yield StageRun(execution_id, None, None)
         return
-    sender = Sender(spool, publish)
+    sender = _send(spool, publish)
     run = StageRun(execution_id, spool, sender)
-    sender.start()
     status: Status = "FINISHED"
     try:
         yield run
@@ -93,7 +92,7 @@ def open_stage_run(stage_id: str, params: Section, publish: PublishParams) -> It
         raise
     finally:
         run._append(End(time_ms=_now_ms(), status=status))
-        if not sender.finish():
+        if sender is None or not sender.finish():
             _log.warning(
                 "the MLflow record of %s is kept in %s; the next stage or `dvc repro publish` sends it",
                 stage_id,
@@ -128,6 +127,14 @@ def _start(stage_id: str, params: Section, execution_id: str) -> Spool | None:
         _log.warning("this execution is not tracked, its spool cannot be written: %s", error)
         return None
     return spool
+
+
+def _send(spool: Spool, publish: PublishParams) -> Sender | None:
+    try:
+        return Sender(spool, publish)
+    except OSError as error:
+        _log.warning("the process that sends the record to MLflow does not start: %s", error)
+        return None
 
 
 def _sentence(error: BaseException) -> str:

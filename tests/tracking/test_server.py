@@ -98,7 +98,6 @@ def test_a_server_that_dies_freezes_and_comes_back_has_every_event_once(server: 
     # What the frozen server was asked is answered now, to nobody.
     time.sleep(1)
     connected = Store(publish)
-    release_own_sender()
     deliver_left_behind(spool_folder(), connected)
     assert left_behind(spool_folder()) == []
     there = the_run(connected, "distill")
@@ -106,12 +105,3 @@ def test_a_server_that_dies_freezes_and_comes_back_has_every_event_once(server: 
     assert there.info.status == "FINISHED"
     assert history(connected, there.info.run_id, "loss") == [(step, float(step)) for step in range(1501)]
     assert len(history(connected, there.info.run_id, "nan")) == 1
-
-
-def release_own_sender() -> None:
-    """Wait for the sender of this process; in a stage its lock ends with the process."""
-    import threading
-
-    for thread in threading.enumerate():
-        if thread.name == "mlflow-sender":
-            thread.join(30)

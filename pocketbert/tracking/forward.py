@@ -1,0 +1,144 @@
+"""The process beside a stage that carries its events to the store.
+
+    python -m pocketbert.tracking.forward SPOOL DESCRIPTOR
+
+A process and not a thread: importing mlflow takes a core for seconds, which the stage needs for its own imports.
+It shares the lock on the spool with the stage (the inherited descriptor), reads the parameters as one line of JSON
+from standard input, and says on standard output what the stage may wait for: a line when it is ready, then the
+run's id, or an empty line as long as the store does not take it. The end of standard input is the end of the stage.
+"""
+
+import contextlib
+import logging
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from pocketbert.params import PublishParams
+from pocketbert.redaction import hide_secrets
+from pocketbert.tracking.delivery import Delivery, deliver_left_behind
+from pocketbert.tracking.location import spool_folder, tracking_uri
+from pocketbert.tracking.sender import READY
+from pocketbert.tracking.spool import Spool
+from pocketbert.tracking.store import Store, import_mlflow, patience
+
+_PERIOD_S = 2.0
+_LONGEST_PAUSE_S = 60.0
+_REQUEST_TIMEOUT_S = 4
+# A stage that was killed waits for nobody: its record is delivered within this time, or by the next stage.
+_LAST_WORDS_S = 60
+
+_log = logging.getLogger("pocketbert.tracking")
+
+
+class Forwarder:
+    """Delivers one execution's spool, then what others left; never raises."""
+
+    def __init__(self, spool: Spool, params: PublishParams) -> None:
+        self._spool = spool
+        self._params = params
+        self._store: Store
+        self._delivery: Delivery | None = None
+        self._said: str | None = None
+        self._failures = 0
+        # Whether what others left behind has been looked after.
+        self._swept = False
+
+    def run(self) -> None:
+        """Forward until the end is delivered, or the stage has ended and the store does not answer."""
+        pause: float | None = 0.0
+        with patience(_REQUEST_TIMEOUT_S, 0):
+            while pause is not None:
+                pause = self._attempt(ending=_stage_has_ended(pause))
+
+    def _attempt(self, *, ending: bool) -> float | None:
+        """One round; returns the pause before the next one, None when there is nothing more to do."""
+        try:
+            done = self._forward(ending=ending)
+        # Whatever mlflow or a driver raises: the stage goes on, and what was not sent stays in the spool.
+        except Exception as error:  # noqa: BLE001
+            self._complain(error)
+            self._failures += 1
+            return None if ending else min(_PERIOD_S * 2.0**self._failures, _LONGEST_PAUSE_S)
+        finally:
+            self._report()
+        if self._failures:
+            _log.info("the MLflow store answers again")
+        self._failures = 0
+        return None if done else _PERIOD_S
+
+    def _forward(self, *, ending: bool) -> bool:
+        """Deliver what there is; True when the execution is settled."""
+        if self._delivery is None:
+            self._delivery = self._open()
+        ended = self._delivery.forward()
+        self._report()
+        if ending and not ended:
+            self._delivery.close_killed()
+        if ended or ending:
+            self._spool.remove()
+        if not self._swept:
+            self._swept = True
+            self._sweep(self._store)
+        return ended or ending
+
+    def _open(self) -> Delivery:
+        try:
+            _require_listener(tracking_uri(self._params))
+            import_mlflow()
+        finally:
+            _say(READY)
+        self._store = Store(self._params)
+        return Delivery(self._spool, self._store)
+
+    def _sweep(self, store: Store) -> None:
+        try:
+            deliver_left_behind(spool_folder(), store)
+        # Another execution's record must not hold up this one's.
+        except Exception as error:  # noqa: BLE001
+            self._complain(error)
+
+    def _report(self) -> None:
+        """Say the run's id once it is known, and once that it is not."""
+        run_id = (self._delivery.run_id if self._delivery else None) or ""
+        if run_id != self._said:
+            self._said = run_id
+            _say(run_id)
+
+    def _complain(self, error: Exception) -> None:
+        if self._failures == 0:
+            reason = hide_secrets(next(iter(str(error).splitlines()), type(error).__name__))
+            shown = hide_secrets(tracking_uri(self._params))
+            _log.warning("MLflow at %s does not take the record, which is kept and sent later: %s", shown, reason)
+
+
+def _stage_has_ended(timeout_s: float) -> bool:
+    """Wait for the end of standard input, which nobody writes to any more."""
+    ended = bool(select.select([sys.stdin], [], [], timeout_s)[0])
+    if ended:
+        signal.alarm(_LAST_WORDS_S)
+    return ended
+
+
+def _require_listener(uri: str) -> None:
+    """Find a server that is down before mlflow's import; raises OSError."""
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https") and parts.scheme not in getproxies():
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        socket.create_connection((parts.hostname or "", port), _REQUEST_TIMEOUT_S).close()
+
+
+def _say(line: str) -> None:
+    # The stage was killed: there is nobody to tell.
+    with contextlib.suppress(BrokenPipeError):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    _log.setLevel(logging.INFO)
+    Forwarder(Spool(Path(sys.argv[1]), int(sys.argv[2])), PublishParams.model_validate_json(sys.stdin.readline())).run()
