@@ -30,6 +30,8 @@ class ArtifactCard(BaseModel):
     # Fixed length of the input, or None where it is dynamic up to `max_length`.
     sequence_length: int | None = None
     max_length: int
+    # As in the recipe's params; any other than "full" has a tokenizer of its own.
+    vocabulary: Literal["full", "trimmed"] | int = "full"
 
 
 class Artifact(BaseModel):

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from pocketbert.comparison.command import compare
+from pocketbert.delegation.command import delegation
 from pocketbert.errors import DataError, ParamsError, PocketBertError
+from pocketbert.export.command import export
 from pocketbert.inspection.command import inspect
+from pocketbert.scan.command import scan
 
 if TYPE_CHECKING:
     from pocketbert.runtimes.predict import Prediction
@@ -127,6 +130,9 @@ def results() -> None:
 
 app.command()(inspect)
 app.command()(compare)
+app.command()(delegation)
+app.command()(export)
+app.command()(scan)
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,7 @@
 """The table of results for a terminal."""
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def print_results(report: Path) -> None:
         # A pipe has no width of its own; 80 columns would cut figures.
         console = Console(width=160)
     console.print(table)
+    if (report / "choice.json").is_file():
+        print(f"chosen  {json.loads((report / 'choice.json').read_text(encoding='utf-8'))['reason']}")
     print(f"table   {path}\nreport  {report / 'index.html'}\ncard    {report / 'MODEL_CARD.md'}\nMLflow  {_store()}")
 
 

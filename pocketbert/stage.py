@@ -138,7 +138,11 @@ def _check_names(params: Params) -> None:
     check_recipes(params.quantize)
     # Without the file only `benchmark` is impossible, and says so.
     if INVENTORY_PATH.exists():
-        read_inventory()
+        devices, wanted = read_inventory().devices, params.quantize.objective.device
+        if devices and wanted not in devices:
+            raise ParamsError(
+                f"quantize.objective.device: {INVENTORY_PATH} has no device {wanted!r}", f"Known: {', '.join(devices)}."
+            )
 
 
 def _parse_names(stage: str, names: list[str], argv: list[str]) -> dict[str, str]:

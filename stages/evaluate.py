@@ -1,4 +1,4 @@
-"""Measure the accuracy of every artifact on the test split."""
+"""Measure the accuracy of every artifact on the test and validation splits."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +31,17 @@ def evaluate(params: Params, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write a row an artifact, the predictions and the confusion; return the headline figures."""
     from pocketbert.artifacts import read_artifacts
     from pocketbert.data.dataset import read_labels, read_split
+    from pocketbert.quantize.calibration import check_calibration
     from pocketbert.runtimes.evaluate import evaluate_artifacts
 
     quantized = [inputs.quantized / variant for variant in params.quantize.recipes]
     artifacts = read_artifacts([inputs.teacher, inputs.classifier, inputs.onnx, inputs.tflite, *quantized])
-    test = read_split(inputs.prepared / "test.parquet", read_labels(inputs.prepared))
-    return evaluate_artifacts(params.evaluate, artifacts, test, outputs.results, outputs.plots)
+    labels = read_labels(inputs.prepared)
+    train, valid, test = (
+        read_split(inputs.prepared / f"{name}.parquet", labels) for name in ("train", "valid", "test")
+    )
+    check_calibration(artifacts, train)
+    return evaluate_artifacts(params.evaluate, artifacts, test, valid, outputs.results, outputs.plots)
 
 
 if __name__ == "__main__":

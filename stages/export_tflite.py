@@ -12,6 +12,7 @@ class Inputs:
     """What the stage reads."""
 
     classifier: Path = Path("models/classifier")
+    prepared: Path = Path("data/prepared")
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,11 @@ class Outputs:
 
 def export_tflite(params: ExportTfliteParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write the TFLite artifact and the transplant's record; return its size and counts."""
+    from pocketbert.data.dataset import read_labels, read_split
     from pocketbert.export.tflite import export_tflite as export
 
-    return export(params, inputs.classifier, outputs.tflite)
+    texts = read_split(inputs.prepared / "test.parquet", read_labels(inputs.prepared)).texts
+    return export(params, inputs.classifier, outputs.tflite, texts)
 
 
 if __name__ == "__main__":

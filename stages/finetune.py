@@ -20,7 +20,7 @@ class Inputs:
 class Outputs:
     """What the stage writes."""
 
-    classifier: Path = Path("models/classifier")
+    finetuned: Path = Path("models/finetuned")
     plots: Path = Path("plots/finetune")
 
 
@@ -32,7 +32,7 @@ def finetune(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metric
     labels = read_labels(inputs.prepared)
     train = read_split(inputs.augmented / "train.parquet", labels)
     valid = read_split(inputs.prepared / "valid.parquet", labels)
-    return finetune_head(params, labels, inputs.student, train, valid, outputs.classifier, outputs.plots)
+    return finetune_head(params, labels, inputs.student, train, valid, outputs.finetuned, outputs.plots)
 
 
 if __name__ == "__main__":

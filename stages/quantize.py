@@ -22,6 +22,7 @@ class Outputs:
     """What the stage writes."""
 
     model: Path = Path("models/quantized/{variant}")
+    study: Path = Path("results/sensitivity/{variant}.json")
 
 
 def quantize(params: QuantizeParams, inputs: Inputs, outputs: Outputs, variant: str) -> Metrics:
@@ -29,9 +30,10 @@ def quantize(params: QuantizeParams, inputs: Inputs, outputs: Outputs, variant: 
     from pocketbert.data.dataset import read_labels, read_split
     from pocketbert.quantize.run import quantize_artifact
 
-    train = read_split(inputs.prepared / "train.parquet", read_labels(inputs.prepared))
+    labels = read_labels(inputs.prepared)
+    train, valid = (read_split(inputs.prepared / f"{split}.parquet", labels) for split in ("train", "valid"))
     sources = {"onnx": inputs.onnx, "tflite": inputs.tflite}
-    return quantize_artifact(params, variant, sources, train, outputs.model)
+    return quantize_artifact(params, variant, sources, train, outputs.model, valid, outputs.study)
 
 
 if __name__ == "__main__":

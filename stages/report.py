@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketbert.params import ReportParams
+from pocketbert.params import Params
 from pocketbert.stage import Metrics, run_stage
 
 
@@ -16,9 +16,11 @@ class Inputs:
     validated: Path = Path("results/validate")
     evaluated: Path = Path("results/evaluate")
     benchmarked: Path = Path("results/benchmark")
+    sensitivity: Path = Path("results/sensitivity")
     teach_plots: Path = Path("plots/teach")
     distill_plots: Path = Path("plots/distill")
     finetune_plots: Path = Path("plots/finetune")
+    qat_plots: Path = Path("plots/qat")
 
 
 @dataclass(frozen=True)
@@ -28,20 +30,26 @@ class Outputs:
     report: Path = Path("report")
 
 
-def report(params: ReportParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Write results.csv, index.html and MODEL_CARD.md; raise BudgetError where a row is over its budget."""
+def report(params: Params, inputs: Inputs, outputs: Outputs) -> Metrics:
+    """Write the table, the choice, the page and the card; raise BudgetError where a row is over its budget."""
     from pocketbert.report.build import Sources, build_report
 
-    curves = {"teach": inputs.teach_plots, "distill": inputs.distill_plots, "finetune": inputs.finetune_plots}
+    curves = {
+        "teach": inputs.teach_plots,
+        "distill": inputs.distill_plots,
+        "finetune": inputs.finetune_plots,
+        "qat": inputs.qat_plots,
+    }
     sources = Sources(
         prepared=inputs.prepared,
         classifier=inputs.classifier,
         validated=inputs.validated,
         evaluated=inputs.evaluated,
         benchmarked=inputs.benchmarked,
+        sensitivity=inputs.sensitivity,
         curves=curves,
     )
-    return build_report(params, sources, outputs.report)
+    return build_report(params.report, sources, outputs.report, params.quantize.objective)
 
 
 if __name__ == "__main__":

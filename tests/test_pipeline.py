@@ -30,10 +30,11 @@ ARTIFACTS = {
     "onnx-dynamic_int8": "models/quantized/onnx-dynamic_int8",
     "tflite-fp16": "models/quantized/tflite-fp16",
     "tflite-dynamic_wi8_afp32": "models/quantized/tflite-dynamic_wi8_afp32",
+    "tflite-dynamic_wi4_afp32": "models/quantized/tflite-dynamic_wi4_afp32",
     "tflite-static_wi8_ai8": "models/quantized/tflite-static_wi8_ai8",
 }
 BEHIND_DISTILL = {
-    "distill", "finetune", "export_onnx", "export_tflite", "validate", "evaluate", "benchmark@local", "report",
+    "distill", "finetune", "qat", "export_onnx", "export_tflite", "validate", "evaluate", "benchmark@local", "report",
     "publish", *(f"quantize@{name}" for name in list(ARTIFACTS)[4:]),
 }  # fmt: skip
 

@@ -361,6 +361,12 @@ def test_a_mistake_in_devices_stops_the_first_stage(project: Path) -> None:
         execute(prepare_nothing, [])
 
 
+def test_an_objective_on_an_unknown_device_stops_the_first_stage(project: Path) -> None:
+    Path("devices.yaml").write_text("devices: {board: {kind: local}}\n")
+    with pytest.raises(ParamsError, match=r"quantize\.objective\.device: devices\.yaml has no device 'local'"):
+        execute(prepare_nothing, [])
+
+
 def prepare_nothing(params: DistillParams, inputs: Inputs, outputs: OneOutput) -> Metrics:
     raise AssertionError("not reached")
 

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketbert.comparison.explain import explain_pair
+from pocketbert.comparison.layers import LayerTable, compare_layers
 from pocketbert.comparison.orders import settle_order
 from pocketbert.comparison.rows import Row, Texts, choose_tokenizer, common_length, encode, hard_rows, read_texts
 from pocketbert.comparison.side import FileSide, Side, class_names, is_multi_label, open_side
+from pocketbert.comparison.tokens import share_tokens
 from pocketbert.errors import ProofError
 from pocketbert.numerics.agreement import Agreement, decision_agreement
 from pocketbert.numerics.logits import SPREAD_MIN, LogitComparison, compare_logits, logit_spread
@@ -48,6 +51,8 @@ class Comparison:
     worst: tuple[WorstRow, ...]
     # What was assumed or noticed, warnings marked so.
     said: tuple[str, ...]
+    # None where it was not asked for.
+    layers: LayerTable | None = None
 
     @property
     def judged(self) -> float:
@@ -58,22 +63,34 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         judged = self.judged
-        return asdict(self) | {"judged_rel_diff": judged if math.isfinite(judged) else None}
+        plain = asdict(replace(self, layers=None))
+        layers = self.layers and self.layers.as_dict()
+        return plain | {"layers": layers, "judged_rel_diff": judged if math.isfinite(judged) else None}
 
     def check(self, limit: float) -> None:
         """Raise ProofError where the two are further apart than `limit`, relative to the spread."""
         if self.judged > limit:
+            verdict = self.layers and self.layers.verdict()
+            parted = f"; {verdict}" if verdict else ""
             raise ProofError(
                 f"{self.b} is {self.judged:.3g} of the spread away from {self.a}, over the limit of {limit:.3g} "
-                f"(data {self.logits.max_rel_diff:.3g}, worst at row {self.worst[0].number})",
+                f"(data {self.logits.max_rel_diff:.3g}, worst at row {self.worst[0].number}){parted}",
                 _swapped(self.said) or "Look at the worst rows and at the kinds of rows.",
             )
 
 
 def compare_files(
-    a: Path, b: Path, data: Path, *, tokenizer: Path | None = None, text_column: str | None = None, rows: int = 256
+    a: Path,
+    b: Path,
+    data: Path,
+    *,
+    tokenizer: Path | None = None,
+    text_column: str | None = None,
+    rows: int = 256,
+    layers: bool = False,
+    limit: float | None = None,
 ) -> Comparison:
-    """Run both models over the same rows, one row at a time and at one shape.
+    """Run both models over the same rows, one row at a time and at one shape; with `layers`, a handful layer by layer.
 
     Raises CheckpointError, DeviceError, DataError and ParamsError where something cannot be opened, ProofError where
     the two have no comparable logits (other classes, NaN, the same answer for every row).
@@ -81,7 +98,8 @@ def compare_files(
     texts = read_texts(data, text_column, rows)
     first, second = open_side(a), open_side(b)
     said: list[str] = []
-    encoder = choose_tokenizer(tokenizer, first.path, second.path, said)
+    shared = share_tokens(first, second, said) if tokenizer is None else None
+    encoder = shared or choose_tokenizer(tokenizer, first.path, second.path, said)
     length, padded = common_length(first, second, said)
     hard = hard_rows(encoder, texts.texts, length, padded, set(first.roles) & set(second.roles))
     for side in (first, second):
@@ -91,9 +109,10 @@ def compare_files(
     outputs = _run(first, real), _run(second, real)
     hard_outputs = _run(first, [row for _, row in hard]), _run(second, [row for _, row in hard])
     outputs, hard_outputs = _on_one_scale(first, second, outputs, hard_outputs, said)
-    figures = _compare(first, second, *outputs, said)
+    figures = _compare(first, second, *outputs, said, real)
     names = _names(first, second, outputs[0].shape[1], said)
     multi_label = is_multi_label(first.path) or is_multi_label(second.path)
+    table = compare_layers(first, second, _handful(real, hard, *outputs), limit) if layers else None
     return Comparison(
         a=str(a),
         b=str(b),
@@ -103,7 +122,16 @@ def compare_files(
         hard_rows=_by_kind([kind for kind, _ in hard], *hard_outputs, figures.spread),
         worst=_worst(texts, *outputs, names),
         said=tuple(said),
+        layers=table,
     )
+
+
+def _handful(real: list[Row], hard: list[tuple[str, Row]], reference: Logits, candidate: Logits) -> list[Row]:
+    """The two worst and two longest rows of the data and one of each kind of hard row that is judged."""
+    worst = np.argsort(-np.abs(reference - candidate).max(axis=1), kind="stable")[:2]
+    longest = np.argsort([-int(row["attention_mask"].sum()) for row in real], kind="stable")[:2]
+    one_of_each = {kind: row for kind, row in hard if kind != UNJUDGED}
+    return [*(real[i] for i in dict.fromkeys([*worst, *longest])), *one_of_each.values()]
 
 
 def _settle(first: Side, second: Side, probes: list[Row]) -> list[str]:
@@ -148,14 +176,17 @@ def _softmax(logits: Logits) -> Logits:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _compare(first: Side, second: Side, reference: Logits, candidate: Logits, said: Sequence[str]) -> LogitComparison:
+def _compare(
+    first: Side, second: Side, reference: Logits, candidate: Logits, said: Sequence[str], rows: Sequence[Row]
+) -> LogitComparison:
     try:
         figures = compare_logits(reference, candidate)
         if logit_spread(candidate) < SPREAD_MIN:
             raise ProofError("the candidate gives the same logits for every row", "Its weights or scales are broken.")
-    except ProofError as error:
+    except ProofError as raised:
+        error = explain_pair((first, second), (reference, candidate), rows, raised)
         cause = f"{error.cause} (reference: {first.path}, candidate: {second.path})"
-        raise ProofError(cause, _swapped(said) or error.fix) from error
+        raise ProofError(cause, _swapped(said) or error.fix) from raised
     return figures
 
 

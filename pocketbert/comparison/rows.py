@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketbert.comparison.side import Side
 from pocketbert.data.columns import find_text_column
 from pocketbert.data.load import Table, load_file
 from pocketbert.data.tokenize import TextEncoder
@@ -17,6 +17,13 @@ from pocketbert.numerics.probes import make_probes
 Row = dict[str, NDArray[np.int32]]
 # Where neither model says how many tokens it takes.
 DEFAULT_LENGTH = 128
+
+
+class Limited(Protocol):
+    """What is asked here of a side: tokens of a static input, tokens at most; None where unknown."""
+
+    length: int | None
+    max_length: int | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def _content(folder: Path) -> bytes:
     return (folder / "tokenizer.json").read_bytes()
 
 
-def common_length(a: Side, b: Side, said: list[str]) -> tuple[int, bool]:
+def common_length(a: Limited, b: Limited, said: list[str]) -> tuple[int, bool]:
     """Tokens that rows are cut to, and whether all are padded to it (where one of the models is static)."""
     limits = [n for side in (a, b) for n in (side.length, side.max_length) if n is not None]
     if not limits:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pocketbert.data.dataset import read_labels
 from pocketbert.data.tokenize import Batch
 from pocketbert.errors import DeviceError, ProofError
 from pocketbert.inspection.inspect import find_model, read_model
+from pocketbert.numerics.layers import States
 from pocketbert.runtimes.base import Runtime, TensorSpec
 
 Logits = NDArray[np.float32]
@@ -36,7 +38,8 @@ class TorchSide:
     """The folder of a classifier that pocketbert wrote.
 
     Both kinds of side have: `path`; `engine`, its name and version; `length`, tokens of a static input; `max_length`,
-    tokens that it may be given at most (both None where unknown); `roles` of its inputs; `assumed`, sentences.
+    tokens that it may be given at most (both None where unknown); `roles` of its inputs; `assumed`, sentences;
+    `own_ids`, the model's id of each id in a row (None: the same).
     """
 
     def __init__(self, path: Path, max_length: int | None) -> None:
@@ -50,12 +53,21 @@ class TorchSide:
         self.max_length: int | None = max_length or limit
         self.roles = ("input_ids", "attention_mask", *(["token_type_ids"] if model.uses_token_types else []))
         self.assumed: list[str] = []
+        self.own_ids: NDArray[np.int32] | None = None
+        self._model = model
         self._runtime: Runtime = TorchRuntime(model, threads=1)
         self.engine = self._runtime.name
 
     def run(self, row: Batch) -> Logits:
         """Logits [classes] of a batch of one row."""
-        return self._runtime.run(row)[0]
+        return self._runtime.run(translated(row, self.own_ids))[0]
+
+    def layers(self) -> Callable[[Batch], States]:
+        """What gives the layers' outputs of a batch of one row."""
+        from pocketbert.numerics.layers_torch import TorchStates
+
+        states = TorchStates(self._model).states
+        return lambda row: states(translated(row, self.own_ids))
 
 
 @dataclass
@@ -66,6 +78,7 @@ class FileSide:
     source: RowEngine
     max_length: int | None
     assumed: list[str] = field(default_factory=list)
+    own_ids: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         self.binding: Binding = bind(self.source.inputs)
@@ -80,23 +93,38 @@ class FileSide:
         if wide:
             self.assumed.append(f"int64 inputs ({', '.join(wide)}) are fed int64 ids")
 
+    def arrays(self, row: Batch, roles: tuple[str, ...] | None = None) -> list[Array]:
+        """What the file's inputs get for a batch of one row, padded to the static length and batch, in their order."""
+        own = translated(row, self.own_ids)
+        return [
+            self._array(spec, own, role) for spec, role in zip(self.source.inputs, roles or self.roles, strict=True)
+        ]
+
+    def output(self, row: Batch, roles: tuple[str, ...] | None = None) -> Logits:
+        """The chosen output as the file gives it; raises DeviceError."""
+        return np.asarray(self.source.run(self.arrays(row, roles))[self._output], dtype=np.float32)
+
     def run(self, row: Batch, roles: tuple[str, ...] | None = None) -> Logits:
         """Logits [classes] of a batch of one row, padded to the static length and repeated to the static batch.
 
         `roles` are tried instead of the file's own. Raises DeviceError and ProofError.
         """
-        arrays = [
-            self._array(spec, row, role) for spec, role in zip(self.source.inputs, roles or self.roles, strict=True)
-        ]
-        output = np.asarray(self.source.run(arrays)[self._output], dtype=np.float32)
+        output = self.output(row, roles)
         if output.ndim == 1:
             return output
         if math.prod(output.shape[1:-1]) != 1:
             raise ProofError(
                 f"{self.path}: its output has shape {list(output.shape)}, not [rows, classes]",
-                "Compare classifiers; hidden states and language-model outputs are not compared yet.",
+                "Compare classifiers; for masked-language models name --task fill-mask.",
             )
         return output.reshape(-1, output.shape[-1])[0]
+
+    def layers(self) -> Callable[[Batch], States]:
+        """What gives the layers' outputs of a batch of one row; raises ProofError where they cannot be told."""
+        from pocketbert.numerics.layers_files import FileLayers
+
+        layers = FileLayers(self.path, self._output)
+        return lambda row: layers.run(self.arrays(row))
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -122,6 +150,11 @@ class FileSide:
 
 
 Side = TorchSide | FileSide
+
+
+def translated(row: Batch, ids: NDArray[np.int32] | None) -> Batch:
+    """The row under a model's own ids."""
+    return row if ids is None else {**row, "input_ids": ids[row["input_ids"]]}
 
 
 def _choose_output(path: Path, outputs: tuple[TensorSpec, ...], assumed: list[str]) -> int:

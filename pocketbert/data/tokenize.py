@@ -70,9 +70,15 @@ class TextEncoder:
         return self._pad[0]
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """Token -> id (added tokens counted)."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        return vocabulary
+
+    @property
     def vocabulary_size(self) -> int:
         """One more than the largest token id (added tokens counted)."""
-        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        return 1 + max(self.vocabulary.values())
 
     def encode(self, texts: Sequence[str], max_length: int, pad_to: int | None = None) -> dict[str, NDArray[np.int32]]:
         """Tokenize, truncate to `max_length` and pad to `pad_to`, or to the longest row when None.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pocketbert import __version__
 from pocketbert.artifacts import Artifact
+from pocketbert.data.dataset import read_labels
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.devices.base import (
     ANSWER_FILE,
@@ -155,7 +156,8 @@ def _judge(params: BenchmarkParams, series: Sequence[_Series]) -> list[Benchmark
         if entry.error is None:
             try:
                 own = entry.artifact.card.format == "torch"
-                proof = prove(entry.logits[0] if own else reference, entry.logits)
+                multi_label = read_labels(entry.artifact.folder).problem_type == "multi_label"
+                proof = prove(entry.logits[0] if own else reference, entry.logits, multi_label=multi_label)
                 row = row.measured(entry.answers, None if own else proof, params.seed)
             except PocketBertError as error:
                 row = row.model_copy(update={"error": str(error)})

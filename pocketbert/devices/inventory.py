@@ -20,11 +20,16 @@ INVENTORY_PATH = Path("devices.yaml")
 
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
+RuntimeVersion = Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")]
+
 
 class LocalParams(Section):
     """The machine that runs the pipeline."""
 
     kind: Literal["local"]
+    # Versions for `pocketbert inspect --runtime NAME`, in quotes: TFLite's own numbers (TensorFlow's), ONNX Runtime's.
+    # What is left out is what is installed here.
+    runtimes: dict[Literal["tflite", "onnx"], RuntimeVersion] = Field(default_factory=dict)
 
 
 # A union discriminated by `kind` once there is a second one.

@@ -1,5 +1,6 @@
 """One row of benchmark.json: what was measured of one artifact on one device, with the proof that it was the model."""
 
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -9,6 +10,7 @@ from pocketbert.artifacts import Artifact
 from pocketbert.devices.base import WorkerAnswer
 from pocketbert.devices.statistics import summarise_latencies
 from pocketbert.errors import ProofError
+from pocketbert.numerics.agreement import decision_agreement
 from pocketbert.numerics.logits import LogitComparison, compare_logits
 from pocketbert.params import BenchmarkParams, Section
 
@@ -91,14 +93,26 @@ class BenchmarkRow(Section):
         )
 
 
-def prove(reference: NDArray[np.float32] | None, logits_by_round: list[NDArray[np.float32]]) -> LogitComparison:
-    """The worst comparison over all rounds with the reference's logits; raises ProofError for another model."""
+def prove(
+    reference: NDArray[np.float32] | None, logits_by_round: list[NDArray[np.float32]], *, multi_label: bool = False
+) -> LogitComparison:
+    """The worst comparison over all rounds with the reference's logits; raises ProofError for another model.
+
+    Its agreement is that of the decisions: the arg max, or in a multi-label task the whole set of classes.
+    """
     if reference is None:
         raise ProofError(
             "the student in torch gave no logits to compare with",
             "Look at the error of the student's own row.",
         )
-    worst = max((compare_logits(reference, logits) for logits in logits_by_round), key=lambda c: c.max_abs_diff)
+    compared = [
+        replace(
+            compare_logits(reference, logits),
+            agreement=decision_agreement(reference, logits, multi_label=multi_label).all_rows,
+        )
+        for logits in logits_by_round
+    ]
+    worst = max(compared, key=lambda c: c.max_abs_diff)
     if worst.agreement < AGREEMENT_MIN:
         raise ProofError(
             f"agrees with torch on {worst.agreement:.0%} of {worst.rows} rows only",

@@ -56,6 +56,11 @@ def to_onnx(model: PocketBertClassifier, opset: int) -> onnx.ModelProto:
     """
     config = PocketBertOnnxConfig(model.encoder.config, task="text-classification")
     config.uses_token_types = model.uses_token_types
+    return to_onnx_as(config, model, opset)
+
+
+def to_onnx_as(config: "PocketBertOnnxConfig", model: torch.nn.Module, opset: int) -> onnx.ModelProto:
+    """Export a torch model in memory with the inputs and outputs that `config` describes; raises ExportError."""
     with tempfile.TemporaryDirectory(prefix="pocketbert-") as scratch, _without_tracer_warnings():
         path = Path(scratch, MODEL_FILE)
         try:

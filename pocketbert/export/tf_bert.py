@@ -1,5 +1,6 @@
 """BERT, RoBERTa and DistilBERT encoders: post-norm transformers that differ in names and in their embeddings."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -93,7 +94,25 @@ class Layer(tf.Module):
         return self.output_norm(self.output(self.activation(self.intermediate(x))) + x)
 
 
-class BertEncoder(tf.Module):
+class Encoder(tf.Module):
+    """Embeddings and layers, one after another; each family builds its own."""
+
+    embeddings: Callable[[Tensor, Tensor | None], Tensor]
+    layers: Sequence[Callable[[Tensor, Tensor], Tensor]]
+
+    def __call__(self, input_ids: Tensor, mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """Ids int32 [1, S] and an additive mask [1, 1, 1, S] -> hidden states [1, S, H]."""
+        return self.hidden_states(input_ids, mask, token_type_ids)[-1]
+
+    def hidden_states(self, input_ids: Tensor, mask: Tensor, token_type_ids: Tensor | None) -> list[Tensor]:
+        """The outputs [1, S, H] of the embeddings and of each layer."""
+        states = [self.embeddings(input_ids, token_type_ids)]
+        for layer in self.layers:
+            states.append(layer(states[-1], mask))
+        return states
+
+
+class BertEncoder(Encoder):
     """BertModel and RobertaModel without their pooling layer."""
 
     def __init__(self, transplant: Transplant, name: str, config: PretrainedConfig, length: int) -> None:
@@ -106,15 +125,8 @@ class BertEncoder(tf.Module):
             for index in range(config.num_hidden_layers)
         ]
 
-    def __call__(self, input_ids: Tensor, mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """Ids int32 [1, S] and an additive mask [1, 1, 1, S] -> hidden states [1, S, H]."""
-        x = self.embeddings(input_ids, token_type_ids)
-        for layer in self.layers:
-            x = layer(x, mask)
-        return x
 
-
-class DistilBertEncoder(tf.Module):
+class DistilBertEncoder(Encoder):
     """DistilBertModel: BERT without token types, under other names."""
 
     def __init__(self, transplant: Transplant, name: str, config: PretrainedConfig, length: int) -> None:
@@ -124,13 +136,6 @@ class DistilBertEncoder(tf.Module):
             Layer(transplant, f"{name}.transformer.layer.{index}", DISTILBERT, config.n_heads, config.activation)
             for index in range(config.n_layers)
         ]
-
-    def __call__(self, input_ids: Tensor, mask: Tensor, token_type_ids: None) -> Tensor:  # noqa: ARG002
-        """Ids int32 [1, S] and an additive mask [1, 1, 1, S] -> hidden states [1, S, H]."""
-        x = self.embeddings(input_ids, None)
-        for layer in self.layers:
-            x = layer(x, mask)
-        return x
 
 
 def first_position(config: PretrainedConfig) -> int:

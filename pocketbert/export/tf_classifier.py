@@ -35,9 +35,16 @@ class Classifier(tf.Module):
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """int32 [1, S] each -> float32 [1, C]."""
+        return self.states(input_ids, attention_mask, token_type_ids)[1][-1]
+
+    def states(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The encoder's states, as `hidden_states` gives them, and the head's: pooled, ..., logits."""
         mask = tf.cast(attention_mask, tf.float32)
         additive = tf.reshape((1.0 - mask) * self.mask_value, [1, 1, 1, mask.shape[1]])
-        return self.head(pool(self.encoder(input_ids, additive, token_type_ids), mask, self.pooling))
+        hidden = self.encoder.hidden_states(input_ids, additive, token_type_ids)
+        return hidden, self.head.states(pool(hidden[-1], mask, self.pooling))
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ def trace_classifier(model: PocketBertClassifier, sequence_length: int, mask_val
     Raises ExportError (family or option without a counterpart), ParamsError (length over the model's limit)
     and ProofError (a parameter that is not in the graph exactly once, bit by bit).
     """
-    _check(model, sequence_length)
+    check_encoder(model, sequence_length)
     transplant = Transplant(model)
     module = Classifier(model, transplant, sequence_length, mask_value)
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if model.uses_token_types else [])]
@@ -69,7 +76,8 @@ def trace_classifier(model: PocketBertClassifier, sequence_length: int, mask_val
     return TracedClassifier(module, function, transplant.prove(function.variables))
 
 
-def _check(model: PocketBertClassifier, sequence_length: int) -> None:
+def check_encoder(model: PocketBertClassifier, sequence_length: int) -> None:
+    """Raise ExportError and ParamsError like `trace_classifier`; of `model` only its encoder is read."""
     config = model.encoder.config
     if config.model_type not in FAMILIES:
         raise ExportError(

@@ -38,10 +38,16 @@ class Head(tf.Module):
 
     def __call__(self, pooled: Tensor) -> Tensor:
         """[1, 1, H] -> logits [1, C]."""
-        x = pooled
+        return self.states(pooled)[-1]
+
+    def states(self, pooled: Tensor) -> list[Tensor]:
+        """What each linear layer reads, [1, 1, H] or [1, 1, width], and the logits [1, C]."""
+        x, states = pooled, []
         for step in self.steps:
+            if isinstance(step, Linear):
+                states.append(x)
             x = step(x)
-        return tf.reshape(x, [1, x.shape[-1]])
+        return [*states, tf.reshape(x, [1, x.shape[-1]])]
 
 
 def _activation(module: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -4,12 +4,12 @@ import tensorflow as tf
 from torch import nn
 from transformers import PretrainedConfig
 
-from pocketbert.export.tf_bert import add_positions
+from pocketbert.export.tf_bert import Encoder, add_positions
 from pocketbert.export.tf_layers import FixedRows, Linear, Lookup, SelfAttention, Tensor, activation, norm
 from pocketbert.export.transplant import Transform, Transplant
 
 
-class MobileBertEncoder(tf.Module):
+class MobileBertEncoder(Encoder):
     """MobileBertModel without its pooling layer."""
 
     def __init__(self, transplant: Transplant, name: str, config: PretrainedConfig, length: int) -> None:
@@ -18,13 +18,6 @@ class MobileBertEncoder(tf.Module):
         self.layers = [
             Layer(transplant, f"{name}.encoder.layer.{index}", config) for index in range(config.num_hidden_layers)
         ]
-
-    def __call__(self, input_ids: Tensor, mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """Ids int32 [1, S] and an additive mask [1, 1, 1, S] -> hidden states [1, S, H]."""
-        x = self.embeddings(input_ids, token_type_ids)
-        for layer in self.layers:
-            x = layer(x, mask)
-        return x
 
 
 class Embeddings(tf.Module):

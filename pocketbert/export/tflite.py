@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ from pocketbert.artifacts import ArtifactCard, read_artifact, write_artifact
 from pocketbert.data.dataset import read_labels
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import ExportError
+from pocketbert.export.token_axis import restore_token_axis
 from pocketbert.modeling.checkpoints import load_classifier
 from pocketbert.modeling.classifier import PocketBertClassifier
+from pocketbert.numerics.layers_proof import LAYERS_FILE
 from pocketbert.params import ExportTfliteParams
 from pocketbert.stage import Metrics
 
@@ -22,14 +25,16 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.tflite"
 
 
-def export_tflite(params: ExportTfliteParams, classifier: Path, folder: Path) -> Metrics:
+def export_tflite(params: ExportTfliteParams, classifier: Path, folder: Path, texts: Sequence[str] = ()) -> Metrics:
     """Write the TFLite artifact of `classifier` and transplant.json; return size, counts and seconds.
 
+    With `texts`, layers.json too: the layers of the TensorFlow graph against torch's, on rows made of them.
     Raises ExportError, ParamsError (sequence length over the model's limit) and ProofError (transplant).
     """
     source, labels = read_artifact(classifier), read_labels(classifier)
     started = time.monotonic()
-    traced = trace(load_classifier(classifier), params.sequence_length, params.mask_value)
+    model, encoder = load_classifier(classifier), TextEncoder(classifier)
+    traced = trace(model, params.sequence_length, params.mask_value)
     content = to_flatbuffer(traced)
     folder.mkdir(parents=True)
     (folder / MODEL_FILE).write_bytes(content)
@@ -42,13 +47,20 @@ def export_tflite(params: ExportTfliteParams, classifier: Path, folder: Path) ->
         sequence_length=params.sequence_length,
         max_length=min(params.sequence_length, source.card.max_length),
     )
-    write_artifact(folder, card, labels, TextEncoder(classifier))
-    return {
+    write_artifact(folder, card, labels, encoder)
+    metrics = {
         "size_bytes": len(content),
         "sequence_length": params.sequence_length,
         "tensors_transplanted": len(record),
         "conversion_s": round(time.monotonic() - started, 2),
     }
+    if not texts:
+        return metrics
+    from pocketbert.export.tf_states import prove_graph
+
+    proof = prove_graph(traced.module, model, encoder, texts, (card.max_length, params.sequence_length))
+    (folder / LAYERS_FILE).write_text(json.dumps(proof.as_dict(), indent=1) + "\n", encoding="utf-8")
+    return {**metrics, **proof.headline()}
 
 
 def convert(model: PocketBertClassifier, sequence_length: int, mask_value: float) -> bytes:
@@ -73,7 +85,7 @@ def to_flatbuffer(traced: "TracedClassifier") -> bytes:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function], traced.module)
     try:
-        return bytes(converter.convert())
+        return restore_token_axis(bytes(converter.convert()))[0]
     except ConverterError as error:
         reason = " ".join(str(error).split())[:300]
         raise ExportError(f"TensorFlow cannot convert the graph: {reason}", "Please report this model.") from error

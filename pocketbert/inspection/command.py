@@ -9,7 +9,10 @@ import typer
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="A .tflite or .onnx file, or the folder of a model.")],
-    runtime: Annotated[str | None, typer.Option(help="TFLite runtime that must run it, such as 2.13.")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="Runtime that must run it: a version of TFLite or ONNX Runtime such as 2.13, or a device."),
+    ] = None,
     vocab_size: Annotated[
         int | None, typer.Option(min=1, help="Number of token ids (default: of the tokenizer beside the file).")
     ] = None,
@@ -17,7 +20,8 @@ def inspect(
 ) -> None:
     """Say what a model file holds and asks for, without running it.
 
-    Exit code 1 where the runtime is too old for an operator, or where a lookup can run out of bounds.
+    Exit code 1 where the runtime is too old for an operator, a lookup can run out of bounds, or random numbers are
+    drawn.
     """
     from pocketbert.inspection.inspect import inspect_file
     from pocketbert.inspection.text import as_text

@@ -70,12 +70,18 @@ class Signature:
 
 @dataclass(frozen=True)
 class OpUse:
-    """An operator with its version (None where the format has none) and how often it occurs."""
+    """An operator with its version (None where the format has none) and how often it occurs.
+
+    `version` is what its types ask for where the file states less, which then stands in `stated`; `unlisted` says that
+    no table knows what they ask for.
+    """
 
     op: str
     version: int | None
     count: int
     custom: bool = False
+    stated: int | None = None
+    unlisted: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,5 +95,7 @@ class ModelFile:
     ops: tuple[OpUse, ...]
     graph: Graph
     signatures: tuple[Signature, ...] = ()
+    # ONNX: domain -> version of the operator set, "" being ONNX's own.
+    opsets: Mapping[str, int] = field(default_factory=dict)
     # Facts of one format only: opset, ir_version, producer, min_runtime_version, architecture, ...
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """`pocketbert inspect FILE`: everything about a model file that can be known without running it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,18 @@ from typing import Any
 from pocketbert.artifacts import read_artifact
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import CheckpointError, ParamsError
-from pocketbert.inspection.graph import ModelFile
+from pocketbert.inspection.graph import ModelFile, OpUse
 from pocketbert.inspection.lookups import Lookup, find_lookups
-from pocketbert.inspection.op_versions import OpNeed, lowest_runtime, op_need, parse_version
+from pocketbert.inspection.op_versions import OpNeed, Version, lowest_runtime, op_need
+from pocketbert.inspection.opset_versions import onnx_needs
 from pocketbert.inspection.parts import bytes_by_dtype, bytes_by_part
+from pocketbert.inspection.target import find_target
 
 SUFFIXES = (".tflite", ".onnx")
+_RANDOM_OPS = {
+    *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    *("MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM"),
+}
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,9 @@ class Inspection:
 
     path: Path
     model: ModelFile
-    # One a (operator, version); empty for torch and ONNX files.
+    # TFLite: one a (operator, version). ONNX: the opset and the operators of other domains. Empty for torch.
     needs: tuple[OpNeed, ...]
-    # The TFLite runtime to judge against, as given.
+    # The runtime to judge against: its version, and the device where one was named.
     target: str | None
     lookups: tuple[Lookup, ...]
     vocabulary: int | None
@@ -33,7 +39,7 @@ class Inspection:
 
     @property
     def lowest_runtime(self) -> str | None:
-        """The lowest TFLite runtime that knows every operator that the table knows."""
+        """The lowest runtime (TFLite, ONNX Runtime) that knows every operator that the table knows."""
         return lowest_runtime(list(self.needs))
 
     @property
@@ -47,9 +53,14 @@ class Inspection:
         return tuple(lookup for lookup in self.lookups if lookup.verdict == "out of bounds")
 
     @property
+    def random(self) -> tuple[OpUse, ...]:
+        """Operators that draw random numbers: a dropout that was exported in training mode."""
+        return tuple(use for use in self.model.ops if use.op in _RANDOM_OPS)
+
+    @property
     def fine(self) -> bool:
-        """Nothing is known that would stop this file on its target."""
-        return not self.refused and not self.out_of_bounds
+        """Nothing is known that would stop this file on its target or make its answers chance."""
+        return not self.refused and not self.out_of_bounds and not self.random
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -73,6 +84,7 @@ class Inspection:
             "bytes_by_part": dict(self.bytes_by_part),
             "bytes_by_dtype": dict(self.bytes_by_dtype),
             "vocabulary_size": self.vocabulary,
+            "random_ops": [use.op for use in self.random],
             "lookups": [lookup.as_dict() for lookup in self.lookups],
             "fine": self.fine,
         }
@@ -81,24 +93,25 @@ class Inspection:
 def inspect_file(path: Path, *, runtime: str | None = None, vocabulary: int | None = None) -> Inspection:
     """Inspect a .tflite or .onnx file, a torch folder, or the folder of an artifact.
 
-    `runtime` is the version of a TFLite runtime; `vocabulary` the number of token ids, by default that of the
-    tokenizer beside the file. Raises CheckpointError on a missing or damaged file, ParamsError on a bad version.
+    `runtime` is the version of TFLite or ONNX Runtime, or a device of devices.yaml; `vocabulary` the number of token
+    ids, by default that of the tokenizer beside the file. Raises CheckpointError on a missing or damaged file,
+    ParamsError on a bad version and an unknown device.
     """
-    target = parse_version(runtime) if runtime is not None else None
     found = find_model(path)
     model = read_model(found)
-    if target is not None and model.format != "tflite":
+    if runtime is not None and model.format == "torch":
         raise ParamsError(
-            f"{found} is a {model.format} model, and --runtime is the version of a TFLite runtime",
-            "Leave --runtime out, or name a .tflite file.",
+            f"{found} is a torch model, and --runtime is that of TFLite or ONNX Runtime",
+            "Leave --runtime out, or name a .tflite or .onnx file.",
         )
+    target = find_target(runtime, model.format) if runtime is not None else None
     if vocabulary is None:
         vocabulary = _vocabulary_beside(found)
     return Inspection(
         path=found,
         model=model,
-        needs=tuple(op_need(use, target) for use in model.ops) if model.format == "tflite" else (),
-        target=runtime,
+        needs=tuple(_needs(model, target.version if target else None)),
+        target=target.name if target else None,
         lookups=tuple(find_lookups(model, vocabulary)),
         vocabulary=vocabulary,
         bytes_by_part=bytes_by_part(model),
@@ -147,6 +160,12 @@ def read_model(path: Path) -> ModelFile:
         return read_torch(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", "Check its rights.") from error
+
+
+def _needs(model: ModelFile, target: Version | None) -> Iterable[OpNeed]:
+    if model.format == "tflite":
+        return (op_need(use, target) for use in model.ops)
+    return onnx_needs(model, target) if model.format == "onnx" else ()
 
 
 def _vocabulary_beside(path: Path) -> int | None:

@@ -7,7 +7,13 @@ from typing import Any
 from pocketbert.inspection.graph import Graph, ModelFile, Node
 
 # Operator -> positions of (table, indices) among its inputs.
-LOOKUP_OPS = {"GATHER": (0, 1), "EMBEDDING_LOOKUP": (1, 0), "Gather": (0, 1)}
+LOOKUP_OPS = {
+    "GATHER": (0, 1),
+    "EMBEDDING_LOOKUP": (1, 0),
+    "Gather": (0, 1),
+    # ONNX Runtime's own, of int4 tables.
+    "GatherBlockQuantized": (0, 1),
+}
 # Operators that hand an index on as it is -> the position of the input that they hand on.
 _CARRIERS = {
     **dict.fromkeys(("RESHAPE", "CAST", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE", "SLICE", "STRIDED_SLICE"), 0),

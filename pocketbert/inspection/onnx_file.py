@@ -50,6 +50,7 @@ def _read(path: Path, model: Any) -> ModelFile:
         outputs=tuple(_spec(o) for o in model.graph.output),
         ops=_op_uses(model),
         graph=Graph(tuple(nodes), constants, {v.name: _spec(v).shape for v in known}, {i.name: i.name for i in inputs}),
+        opsets={entry.domain.removeprefix("ai.onnx"): entry.version for entry in model.opset_import},
         facts=_facts(model, external),
     )
 

@@ -113,7 +113,7 @@ def parse_version(text: str) -> Version:
     except ValueError:
         numbers = ()
     if not 2 <= len(numbers) <= 3 or min(numbers) < 0:
-        raise ParamsError(f"{text!r} is not the version of a TFLite runtime", "Give one such as 2.13 or 2.13.0.")
+        raise ParamsError(f"{text!r} is not the version of a runtime", "Give one such as 2.13 or 2.13.0.")
     return numbers + (0,) * (3 - len(numbers))
 
 
@@ -121,6 +121,11 @@ def op_need(use: OpUse, target: Version | None) -> OpNeed:
     """What one operator needs, judged against a target runtime if there is one."""
     if use.custom:
         return OpNeed(use, None, None if target is None else True, "custom op: the runtime must register its kernel")
+    if use.unlisted:
+        # Whatever it needs, int4 in this operator came with this runtime.
+        least = MINIMUM_RUNTIME["FULLY_CONNECTED", 10]
+        too_old = True if target is not None and target < parse_version(least) else None
+        return OpNeed(use, None, too_old, f"its int4 or blockwise weights are in no table; {least} at the least")
     runtime = MINIMUM_RUNTIME.get((use.op, use.version or 1))
     if runtime is not None:
         return OpNeed(use, runtime, None if target is None else target < parse_version(runtime))

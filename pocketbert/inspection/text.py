@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pocketbert.inspection.graph import OpUse
 from pocketbert.inspection.inspect import Inspection
 from pocketbert.inspection.op_versions import OpNeed
+from pocketbert.inspection.opset_versions import OPSET, is_contrib
 from pocketbert.runtimes.base import TensorSpec
 
 
@@ -45,8 +46,9 @@ def _ops(inspection: Inspection) -> Iterator[str]:
     total = sum(use.count for use in model.ops)
     yield f"{'modules' if model.format == 'torch' else 'ops'}: {total} of {len(model.ops)} kinds"
     width = max(len(use.op) for use in model.ops)
-    if not inspection.needs:
-        yield from (f"  {use.op:<{width}} {use.count:>5}{'  custom op' if use.custom else ''}" for use in model.ops)
+    if model.format != "tflite":
+        yield from (f"  {use.op:<{width}} {use.count:>5}{_mark(use)}" for use in model.ops)
+        yield from (f"  {_asked(need)}: lowest ONNX Runtime {_runtime(need)}" for need in inspection.needs[:1])
         return
     yield f"  {'operator':<{width}} {'count':>5} {'version':>7}  lowest TFLite runtime"
     for need in inspection.needs:
@@ -54,8 +56,19 @@ def _ops(inspection: Inspection) -> Iterator[str]:
     yield f"  lowest runtime of all operators in the table: {inspection.lowest_runtime or 'unknown'}"
 
 
+def _mark(use: OpUse) -> str:
+    return "" if not use.custom else "  ONNX Runtime's own" if is_contrib(use) else "  custom op"
+
+
+def _asked(need: OpNeed) -> str:
+    """An operator and its version, or the opset."""
+    version = "" if need.use.version is None else f" {'' if need.use.op == OPSET else 'v'}{need.use.version}"
+    return f"{need.use.op}{version}"
+
+
 def _runtime(need: OpNeed) -> str:
-    return need.runtime or f"unknown ({need.note})"
+    stated = "" if need.use.stated is None else f" (the file states version {need.use.stated}, its types ask for more)"
+    return f"{need.runtime or f'unknown ({need.note})'}{stated}"
 
 
 def _weights(inspection: Inspection) -> Iterator[str]:
@@ -76,17 +89,21 @@ def _lookups(inspection: Inspection) -> Iterator[str]:
 
 def _findings(inspection: Inspection) -> Iterator[str]:
     for use in inspection.model.ops:
-        if use.custom:
+        if use.custom and not is_contrib(use):
             yield f"FINDING: {_custom(use)}"
+    for use in inspection.random:
+        yield f"FINDING: {use.op} ({use.count} times) draws random numbers: was it exported in training mode?"
     for need in inspection.refused:
         if not need.use.custom:
             reason = f"needs {need.runtime}" if need.runtime else need.note
-            yield f"FINDING: runtime {inspection.target} is too old for {need.use.op} v{need.use.version}: {reason}"
+            yield f"FINDING: runtime {inspection.target} is too old for {_asked(need)}: {reason}"
     unknown = [
-        need for need in inspection.needs if need.runtime is None and need.too_old is None and not need.use.custom
+        need
+        for need in inspection.needs
+        if need.runtime is None and need.too_old is None and (not need.use.custom or is_contrib(need.use))
     ]
     for need in unknown if inspection.target else ():
-        yield f"UNKNOWN: {need.use.op} v{need.use.version} on runtime {inspection.target}: {need.note}"
+        yield f"UNKNOWN: {_asked(need)} on runtime {inspection.target}: {need.note}"
     for lookup in inspection.out_of_bounds:
         yield f"FINDING: {lookup.node} can run out of bounds: {lookup.reason}"
     if inspection.target and not inspection.refused and not unknown:

@@ -2,6 +2,7 @@
 
 import struct
 from collections import Counter
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from pocketbert.errors import CheckpointError
 from pocketbert.inspection.graph import Constant, Graph, ModelFile, Node, OpUse, Signature
+from pocketbert.inspection.quantized_ops import Stored, needed_version
 from pocketbert.runtimes.base import TensorSpec
 
 IDENTIFIER = b"TFL3"
@@ -40,10 +42,11 @@ def _read(content: bytes) -> ModelFile:
         raise ValueError("no graph")
     sizes = [_buffer_size(model.Buffers(i), len(content)) for i in range(model.BuffersLength())]
     codes = [_op_code(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
-    uses: Counter[tuple[str, int, bool]] = Counter()
+    uses: Counter[OpUse] = Counter()
     nodes: list[Node] = []
     constants: dict[str, Constant] = {}
     shapes: dict[str, tuple[int | None, ...]] = {}
+    block_scales: set[str] = set()
     for index in range(model.SubgraphsLength()):
         graph = model.Subgraphs(index)
         for position in range(graph.TensorsLength()):
@@ -52,13 +55,18 @@ def _read(content: bytes) -> ModelFile:
             shapes[value] = spec.shape
             if size := sizes[tensor.Buffer()]:
                 shape = tuple(int(n) for n in _vector(tensor.ShapeAsNumpy()))
-                constants[value] = Constant(spec.name, spec.dtype, shape, size)
+                scales = _scales(graph, tensor, sizes)
+                constants[value] = Constant(spec.name, spec.dtype, shape, size + scales.size_bytes)
+                block_scales.add(f"{index}.{scales.tensor}")
         for position in range(graph.OperatorsLength()):
             operator = graph.Operators(position)
             code = codes[operator.OpcodeIndex()]
-            uses[code] += 1
-            ends = [_values(index, ends) for ends in (operator.InputsAsNumpy(), operator.OutputsAsNumpy())]
+            numbers = (operator.InputsAsNumpy(), operator.OutputsAsNumpy())
+            uses[_use(code, *(_stored(graph, tensors) for tensors in numbers))] += 1
+            ends = [_values(index, tensors) for tensors in numbers]
             nodes.append(Node(code[0], f"{code[0]}#{position}", *ends))
+    # Counted with the constant that they scale.
+    constants = {value: constant for value, constant in constants.items() if value not in block_scales}
     main = model.Subgraphs(0)
     inputs = {f"0.{i}": _spec(main.Tensors(int(i))) for i in _vector(main.InputsAsNumpy())}
     return ModelFile(
@@ -66,11 +74,33 @@ def _read(content: bytes) -> ModelFile:
         size_bytes=len(content),
         inputs=tuple(inputs.values()),
         outputs=tuple(_spec(main.Tensors(int(i))) for i in _vector(main.OutputsAsNumpy())),
-        ops=tuple(OpUse(*code[:2], count, code[2]) for code, count in uses.most_common()),
+        ops=tuple(replace(use, count=count) for use, count in uses.most_common()),
         graph=Graph(tuple(nodes), constants, shapes, {v: spec.name for v, spec in inputs.items()}),
         signatures=tuple(_signature(model, model.SignatureDefs(i)) for i in range(model.SignatureDefsLength())),
         facts=_facts(model),
     )
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """What scales and zero points of a quantized tensor take, and the tensor that holds a scale a block (or -1)."""
+
+    size_bytes: int
+    tensor: int
+
+
+def _scales(graph: Any, tensor: Any, sizes: list[int]) -> _Scales:
+    from ai_edge_litert import schema_py_generated as schema
+
+    stored = tensor.Quantization()
+    if stored is None:
+        return _Scales(0, -1)
+    size = 4 * stored.ScaleLength() + 8 * stored.ZeroPointLength()
+    if stored.DetailsType() != schema.QuantizationDetails.BlockwiseQuantization:
+        return _Scales(size, -1)
+    details, table = schema.BlockwiseQuantization(), stored.Details()
+    details.Init(table.Bytes, table.Pos)
+    return _Scales(size + sizes[graph.Tensors(details.Scales()).Buffer()], details.Scales())
 
 
 def _buffer_size(buffer: Any, file_size: int) -> int:
@@ -89,6 +119,33 @@ def _op_code(code: Any) -> tuple[str, int, bool]:
     if name == "CUSTOM":
         return (code.CustomCode() or b"?").decode(errors="replace"), code.Version(), True
     return name, code.Version(), False
+
+
+def _use(code: tuple[str, int, bool], inputs: list[Stored], outputs: list[Stored]) -> OpUse:
+    """One occurrence of an operator."""
+    op, stated, custom = code
+    needed = stated if custom else needed_version(op, inputs, outputs)
+    if needed is None:
+        return OpUse(op, stated, 1, custom, unlisted=True)
+    return OpUse(op, max(stated, needed), 1, custom, stated if needed > stated else None)
+
+
+def _stored(graph: Any, tensors: Any) -> list[Stored]:
+    """How the tensors of an operator's inputs or outputs are stored."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    found = []
+    for index in _vector(tensors):
+        tensor = graph.Tensors(index) if index >= 0 else None
+        scales = tensor.Quantization() if tensor else None
+        found.append(
+            Stored(
+                _names("TensorType").get(tensor.Type(), "").lower() if tensor else "",
+                scales is not None and scales.ScaleLength() > 1,
+                scales is not None and scales.DetailsType() == schema.QuantizationDetails.BlockwiseQuantization,
+            )
+        )
+    return found
 
 
 @cache

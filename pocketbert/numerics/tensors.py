@@ -1,12 +1,14 @@
 """Every parameter of a torch model, looked for by value among the constants of a shipped file.
 
 A file is not trusted to name its tensors. A parameter is found where the file holds the same bits, in the same
-layout or transposed, or one of the few values that a converter may put in its place (`permitted_values`).
+layout or transposed (as its neighbours are), or one of the few values that a converter may put in its place
+(`permitted_values`).
 """
 
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,7 +32,7 @@ class TensorComparison:
 
     compared: int
     equal: int
-    # Parameters that are in the file in no permitted form: names, sorted.
+    # Parameters that are in the file in no permitted form: names, sorted; "(transposed)" where one lies across others.
     missing: tuple[str, ...]
     # Constants of the file, beyond single numbers, that are no parameter: name and shape.
     unknown: tuple[str, ...]
@@ -65,25 +67,41 @@ def compare_tensors(
     held: dict[Key, list[str]] = {}
     for name, constant in constants.items():
         held.setdefault(_key(constant), []).append(name)
-    forms: dict[str, int] = {}
+    forms: dict[str, str] = {}
     missing, seen = [], set()
     wanted = used_parameters(parameters, config)
     for name in sorted(wanted):
         for form, value, exact in permitted_values(name, parameters, config, sequence_length):
             found = _key(value) if exact else _nearest(value, held, constants)
             if found in held:
-                forms[form] = forms.get(form, 0) + 1
+                forms[name] = form
                 seen.add(found)
                 break
         else:
             missing.append(name)
+    missing += [f"{name} (transposed)" for name in _turned(forms, parameters)]
     unknown = [
         f"{names[0]} {list(constants[names[0]].shape)}"
         for key, names in held.items()
         if key not in seen and constants[names[0]].size > 1
     ]
     found_count = len(wanted) - len(missing)
-    return TensorComparison(len(wanted), found_count, tuple(sorted(missing)), tuple(sorted(unknown)), forms)
+    counts = dict(Counter(forms.values()))
+    return TensorComparison(len(wanted), found_count, tuple(sorted(missing)), tuple(sorted(unknown)), counts)
+
+
+def _turned(forms: Mapping[str, str], parameters: Mapping[str, Array]) -> Iterator[str]:
+    """Square kernels that lie across all oblong ones of their part (encoder, head), whose shape gives theirs away."""
+    kernels = [name for name in forms if parameters[name].ndim == 2 and not name.endswith("_embeddings.weight")]
+    oblong: dict[str, set[bool]] = {}
+    for name in kernels:
+        if len(set(parameters[name].shape)) == 2:
+            oblong.setdefault(name.split(".")[0], set()).add(forms[name] == "transposed")
+    for name in kernels:
+        value = parameters[name]
+        square = len(set(value.shape)) == 1 and not np.array_equal(value, value.T)
+        if square and oblong.get(name.split(".")[0]) == {forms[name] != "transposed"}:
+            yield name
 
 
 def permitted_values(

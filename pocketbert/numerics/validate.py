@@ -1,4 +1,4 @@
-"""The proof that exported files are the classifier: the same logits on hard rows, the same tensors in the file."""
+"""The proof that exported files are the classifier: the same logits on hard rows, the same layers, the same tensors."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,10 @@ from pocketbert.errors import ProofError
 from pocketbert.modeling.checkpoints import load_classifier
 from pocketbert.modeling.classifier import PocketBertClassifier
 from pocketbert.numerics.agreement import decision_agreement
+from pocketbert.numerics.attention import judge_attention, scan_attention
 from pocketbert.numerics.constants import read_constants
+from pocketbert.numerics.half_proof import explain_nonfinite
+from pocketbert.numerics.layers_proof import LayerProof, prove_layers, write_layers
 from pocketbert.numerics.logits import compare_logits
 from pocketbert.numerics.probes import Probes, make_probes
 from pocketbert.numerics.tensors import compare_tensors
@@ -30,39 +33,46 @@ CHUNK_ROWS = 32
 def validate_exports(
     params: ValidateParams, classifier: Path, exports: list[Path], texts: list[str], folder: Path
 ) -> Metrics:
-    """Compare each export with `classifier`; write validate.json and return its headline figures by artifact.
+    """Compare each export with `classifier`; write validate.json and layers.json, return the headline by artifact.
 
-    Raises ProofError that names the artifact, the figure, its limit and where to look.
+    Raises ProofError that names the artifact, the figure, its limit and the first layer that diverges.
     """
     model, artifacts = load_classifier(classifier), read_artifacts(exports)
     length = min(artifact.card.max_length for artifact in [read_artifact(classifier), *artifacts])
     probes = make_probes(
         TextEncoder(classifier), texts, params.rows, length, seed=params.seed, token_types=model.uses_token_types
     )
-    results = {artifact.name: _compare(artifact, model, probes) for artifact in artifacts}
+    compared = [(artifact, *_compare(artifact, model, probes, params.logit_rel_diff_max)) for artifact in artifacts]
+    results = {artifact.name: figures for artifact, figures, _ in compared}
     folder.mkdir(parents=True, exist_ok=True)
+    write_layers([(artifact, layers) for artifact, _, layers in compared], folder / "layers.json")
     document = {"params": params.model_dump(), "probes": _count(probes.kinds), "artifacts": results}
     (folder / "validate.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    for name, result in results.items():
-        _judge(name, result, params)
-    return {name: _headline(result) for name, result in results.items()}
+    for artifact, figures, layers in compared:
+        _judge(artifact.name, figures, layers, params)
+    return {artifact.name: {**_headline(figures), **layers.headline()} for artifact, figures, layers in compared}
 
 
-def _compare(artifact: Artifact, model: PocketBertClassifier, probes: Probes) -> dict[str, Any]:
+def _compare(
+    artifact: Artifact, model: PocketBertClassifier, probes: Probes, limit: float
+) -> tuple[dict[str, Any], LayerProof]:
     """All figures of one artifact; raises ProofError on NaN and on probes that prove nothing."""
     reference, candidate = _run(artifact, model, probes)
+    row_diffs = np.abs(reference.astype(np.float64) - candidate).max(axis=1)
+    layers = prove_layers(artifact, model, probes, row_diffs, limit)
     try:
         logits = compare_logits(reference, candidate)
     except ProofError as error:
-        raise ProofError(f"{artifact.name}: {error.cause}", error.fix) from error
+        told = error if np.isfinite(candidate).all() else explain_nonfinite(artifact, probes, error)
+        raise ProofError(f"{artifact.name}: {told.cause} ({layers.verdict()})", told.fix) from error
     multi_label = model.config.problem_type == "multi_label_classification"
     agreement = decision_agreement(reference, candidate, multi_label=multi_label)
-    row_diffs = np.abs(reference.astype(np.float64) - candidate).max(axis=1)
     worst = int(row_diffs.argmax())
     parameters = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     tensors = compare_tensors(parameters, read_constants(artifact), model.encoder.config, artifact.card.sequence_length)
+    attention = scan_attention(artifact, probes)
     quantiles = {f"p{round(100 * q)}": float(np.quantile(row_diffs, q)) for q in (0.5, 0.9, 0.99, 1.0)}
-    return {
+    figures = {
         "md5": artifact.md5(),
         "logits": {**logits.as_dict(), "agreement": agreement.all_rows},
         "agreement_without_ties": agreement.clear_rows,
@@ -71,7 +81,9 @@ def _compare(artifact: Artifact, model: PocketBertClassifier, probes: Probes) ->
         "row_diff_max_by_kind": _by_kind(row_diffs, probes.kinds),
         "worst_row": {"kind": probes.kinds[worst], "diff": float(row_diffs[worst])},
         "tensors": tensors.as_dict(),
+        "attention": attention.as_dict() if attention else None,
     }
+    return figures, layers
 
 
 def _run(artifact: Artifact, model: PocketBertClassifier, probes: Probes) -> tuple[Logits, Logits]:
@@ -104,13 +116,13 @@ def _torch_logits(model: PocketBertClassifier, batch: Batch) -> Logits:
     return logits
 
 
-def _judge(name: str, result: dict[str, Any], params: ValidateParams) -> None:
+def _judge(name: str, result: dict[str, Any], layers: LayerProof, params: ValidateParams) -> None:
     """Raise ProofError for the first figure that is beyond its limit."""
     logits, tensors, worst = result["logits"], result["tensors"], result["worst_row"]
     evidence = (
         f"max |logit difference| {logits['max_abs_diff']:.3g} = {logits['max_rel_diff']:.3g} of the spread, worst on a "
         f"{worst['kind']!r} row; agreement {logits['agreement']:.4f} with {result['ties']} ties; "
-        f"{tensors['equal']} of {tensors['compared']} tensors equal"
+        f"{tensors['equal']} of {tensors['compared']} tensors equal; {layers.verdict()}"
     )
     if tensors["missing"]:
         raise ProofError(
@@ -124,6 +136,7 @@ def _judge(name: str, result: dict[str, Any], params: ValidateParams) -> None:
             f"{', '.join(tensors['unknown'][:4])} ({evidence})",
             "Export again from this classifier; a file changed by hand is not shipped.",
         )
+    judge_attention(name, result["attention"])
     if logits["max_rel_diff"] > params.logit_rel_diff_max:
         raise ProofError(
             f"{name}: logit_rel_diff {logits['max_rel_diff']:.3g} is over validate.logit_rel_diff_max = "
@@ -145,7 +158,7 @@ def _where_to_look(kind: str) -> str:
         "segments": "Look at token_type_ids: its input's name and its embedding.",
         "padding": "Look at the pooling of a row without tokens and at the head.",
     }
-    return places.get(kind, "Look at activations, norms and the head; docs/conversion.md says how to find the layer.")
+    return places.get(kind, "Look at the activations and norms of the first layer that diverges.")
 
 
 def _headline(result: dict[str, Any]) -> Metrics:
@@ -158,6 +171,7 @@ def _headline(result: dict[str, Any]) -> Metrics:
         "rows": logits["rows"],
         "tensors_compared": tensors["compared"],
         "tensors_equal": tensors["equal"],
+        "attention_score_max": result["attention"]["score_max"] if result["attention"] else None,
     }
 
 

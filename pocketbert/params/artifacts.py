@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pocketbert.params.section import Fraction, Positive, Section, Seed
 
@@ -36,6 +36,22 @@ class CalibrationParams(Section):
 
     rows: Positive = 256
     seed: Seed = 13
+    # Percentile of an activation's values within which its range lies, such as 99.99; null: the whole range counts.
+    clip: Annotated[float, Field(strict=True, gt=50.0, lt=100.0)] | None = None
+
+
+class SensitivityParams(Section):
+    """How `exclude: auto` looks for the operations that must stay in float."""
+
+    # Validation rows by which every trial is judged.
+    rows: Positive = 512
+    seed: Seed = 13
+    # Copies that are quantized and run, at most.
+    max_runs: Annotated[int, Field(strict=True, ge=12)] = 40
+    # Percentage points that the quantized model may lose on those rows against the unquantized one.
+    accuracy_drop_max: Annotated[float, Field(strict=True, ge=0.0)] = 0.3
+    # Largest logit difference relative to the spread of the logits; null: no limit.
+    logit_rel_diff_max: Annotated[float, Field(strict=True, gt=0.0)] | None = None
 
 
 class RecipeParams(Section):
@@ -44,12 +60,34 @@ class RecipeParams(Section):
     format: Literal["onnx", "tflite"]
     recipe: str
     options: dict[str, bool | int | float | str | list[str]] = Field(default_factory=dict)
+    # full; trimmed: the tokens of the training text and an alphabet; a number: these, filled up with frequent ones.
+    vocabulary: Literal["full", "trimmed"] | Positive = "full"
+    # Beside the recipe that it serves, so that a change here reruns this recipe only.
+    sensitivity: SensitivityParams | None = None
+
+    @model_validator(mode="after")
+    def _read_by_auto_only(self) -> "RecipeParams":
+        if self.sensitivity is not None and self.options.get("exclude") != "auto":
+            raise ValueError("has settings of sensitivity, which only `options: {exclude: auto}` reads")
+        return self
+
+
+class Objective(Section):
+    """Which artifact is shipped: chosen among the measured ones on one device, by validation rows."""
+
+    kind: Literal["smallest", "fastest", "most_accurate"] = "fastest"
+    # Percentage points of validation accuracy that it may lose against the teacher.
+    accuracy_drop_max: Annotated[float, Field(strict=True)] = 1.0
+    device: str = "local"
+    # Only files of this format; either one when null.
+    format: Literal["onnx", "tflite"] | None = None
 
 
 class QuantizeParams(Section):
     """The matrix of format x recipe; each key names a stage instance and an artifact."""
 
     calibration: CalibrationParams = CalibrationParams()
+    objective: Objective = Objective()
     recipes: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")], RecipeParams] = Field(default_factory=dict)
 
 

@@ -14,7 +14,7 @@ from pocketbert.params.artifacts import (
 )
 from pocketbert.params.data import AugmentParams, PrepareParams
 from pocketbert.params.section import Positive, Section
-from pocketbert.params.training import DistillParams, FinetuneParams, SoftenParams, TeachParams
+from pocketbert.params.training import DistillParams, FinetuneParams, QatParams, SoftenParams, TeachParams
 from pocketbert.redaction import hide_secrets
 
 
@@ -69,6 +69,7 @@ class Params(Section):
     soften: SoftenParams = SoftenParams()
     distill: DistillParams = DistillParams()
     finetune: FinetuneParams = FinetuneParams()
+    qat: QatParams = QatParams()
     export_onnx: ExportOnnxParams = ExportOnnxParams()
     export_tflite: ExportTfliteParams = ExportTfliteParams()
     validate_: ValidateParams = Field(default=ValidateParams(), alias="validate")

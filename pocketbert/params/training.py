@@ -122,3 +122,15 @@ class FinetuneParams(OptimizerParams):
     head: HeadParams = HeadParams()
     freeze_encoder: bool = True
     label_smoothing: Fraction = 0.05
+
+
+class QatParams(OptimizerParams):
+    """Quantization-aware training of the tuned classifier, on the teacher's soft labels as in `distill`."""
+
+    # False: the classifier goes through unchanged.
+    enabled: bool = False
+    epochs: Annotated[float, Field(strict=True, gt=0.0)] = 2
+    learning_rate: Rate = 1e-4
+    head_learning_rate: Rate = 2e-4
+    temperature: Annotated[float, Field(strict=True, gt=0.0, le=100.0)] = 2.0
+    alpha: Fraction = 0.9

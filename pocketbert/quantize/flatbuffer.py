@@ -60,6 +60,15 @@ def tables_to_embedding_lookup(model: bytes) -> tuple[bytes, int]:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(tree)), lookups
 
 
+def table_widths(model: bytes) -> list[int]:
+    """Row width of the table of each EMBEDDING_LOOKUP."""
+    tree = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    graph = tree.subgraphs[0]
+    return [
+        int(graph.tensors[op.inputs[1]].shape[1]) for op in graph.operators if _kind(tree, op) == "EMBEDDING_LOOKUP"
+    ]
+
+
 def _kind(tree: Any, op: Any) -> str:
     code = tree.operatorCodes[op.opcodeIndex]
     # Codes below 127 are written to the deprecated field.

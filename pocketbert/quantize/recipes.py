@@ -12,12 +12,24 @@ import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from pocketbert.errors import ParamsError
-from pocketbert.params import QuantizeParams, RecipeParams, Section
+from pocketbert.params import QuantizeParams, RecipeParams
+from pocketbert.quantize.options import (
+    Fp16Options,
+    Int4Options,
+    OnnxDynamicInt8Options,
+    OnnxFp16Options,
+    OnnxInt4Options,
+    OnnxStaticOptions,
+    OnnxWeightOnlyOptions,
+    RecipeOptions,
+    TfliteDynamicInt4Options,
+    TfliteStaticOptions,
+)
 
 if TYPE_CHECKING:
     from pocketbert.quantize.calibration import CalibrationRows
@@ -25,50 +37,11 @@ if TYPE_CHECKING:
     RecipeFunction = Callable[[Path, Path, Any, CalibrationRows | None], dict[str, Any]]
 
 
-class OnnxFp16Options(Section):
-    """Weights and computation in fp16."""
-
-    # Inputs and outputs stay as they are (logits in fp32).
-    keep_io_types: bool = True
-    # Op types and node names that stay in fp32, beside those for which ONNX Runtime has no fp16 kernel.
-    keep_fp32_ops: tuple[str, ...] = ()
-    keep_fp32_nodes: tuple[str, ...] = ()
-
-
-class OnnxDynamicInt8Options(Section):
-    """Weights in int8; activations are quantized at run time, one scale a tensor."""
-
-    operations: tuple[str, ...] = ("MatMul", "Gather")
-    per_channel: bool = True
-    weight_type: Literal["QInt8", "QUInt8"] = "QInt8"
-    # 7-bit weights: needed only on x86 processors without VNNI, where int8 products saturate.
-    reduce_range: bool = False
-    exclude_nodes: tuple[str, ...] = ()
-
-
-class TfliteOptions(Section):
-    """Options of every TFLite recipe."""
-
-    # Convert the embedding tables too (most of a small BERT's size).
-    embeddings: bool = True
-    # Regular expressions of output tensor names whose ops stay in float32.
-    exclude: tuple[str, ...] = ()
-
-
-class TfliteStaticOptions(TfliteOptions):
-    """Which ops get calibrated int8 activations; the others compute in float32."""
-
-    operations: tuple[str, ...] = ("FULLY_CONNECTED",)
-    # An op is quantized dynamically where (max - min) / RMS of an activation exceeds this: a few huge values
-    # would leave a typical one less than 256 / 32 = 8 steps.
-    crest_factor_max: Annotated[float, Field(gt=0.0)] = 32.0
-
-
 @dataclass(frozen=True)
 class Recipe:
     """A recipe's options, what its weights are stored as, and where its function lives."""
 
-    options: type[Section]
+    options: type[RecipeOptions]
     precision: str
     module: str
     calibrated: bool = False
@@ -85,11 +58,16 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "onnx": {
         "fp16": Recipe(OnnxFp16Options, "fp16", _ONNX),
         "dynamic_int8": Recipe(OnnxDynamicInt8Options, "int8", _ONNX),
+        "static_int8": Recipe(OnnxStaticOptions, "int8", _ONNX, calibrated=True),
+        "weight_only_int8": Recipe(OnnxWeightOnlyOptions, "int8", _ONNX),
+        "weight_only_int4": Recipe(OnnxInt4Options, "int4", _ONNX),
     },
     "tflite": {
-        "fp16": Recipe(TfliteOptions, "fp16", _TFLITE),
-        "weight_only_wi8_afp32": Recipe(TfliteOptions, "int8", _TFLITE),
-        "dynamic_wi8_afp32": Recipe(TfliteOptions, "int8", _TFLITE),
+        "fp16": Recipe(Fp16Options, "fp16", _TFLITE),
+        "weight_only_wi8_afp32": Recipe(RecipeOptions, "int8", _TFLITE),
+        "weight_only_wi4_afp32": Recipe(Int4Options, "int4", _TFLITE),
+        "dynamic_wi8_afp32": Recipe(RecipeOptions, "int8", _TFLITE),
+        "dynamic_wi4_afp32": Recipe(TfliteDynamicInt4Options, "int4", _TFLITE),
         "static_wi8_ai8": Recipe(TfliteStaticOptions, "int8", _TFLITE, calibrated=True),
     },
 }
@@ -102,7 +80,7 @@ def variant_params(params: QuantizeParams, variant: str) -> RecipeParams:
     return params.recipes[variant]
 
 
-def find_recipe(variant: str, params: RecipeParams) -> tuple[Recipe, Section]:
+def find_recipe(variant: str, params: RecipeParams) -> tuple[Recipe, RecipeOptions]:
     """The recipe of a variant and its validated options; raises ParamsError with the nearest known name."""
     where, known = f"quantize.recipes.{variant}", RECIPES[params.format]
     recipe = known.get(params.recipe)
@@ -118,7 +96,7 @@ def find_recipe(variant: str, params: RecipeParams) -> tuple[Recipe, Section]:
             raise ParamsError(f"{where}.options: {params.recipe} has no option {name!r}", fix) from error
         raise ParamsError(
             f"{where}.options.{name} = {first['input']!r}: {first['msg']}",
-            "pocketbert/quantize/recipes.py lists every option.",
+            "pocketbert/quantize/options.py lists every option.",
         ) from error
 
 

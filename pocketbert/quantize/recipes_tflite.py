@@ -7,20 +7,28 @@ from typing import Any
 
 import numpy as np
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
-from ai_edge_quantizer.qtyping import TFLOperationName
+from ai_edge_quantizer.qtyping import QuantGranularity, TFLOperationName
 from ai_edge_quantizer.quantizer import Quantizer
 from ai_edge_quantizer.recipe_manager import RecipeManager
 
 from pocketbert.errors import ParamsError
-from pocketbert.quantize.activations import ActivationRange, keeping_activations, measure_ranges
+from pocketbert.quantize.activations import keeping_activations, tflite_ranges
 from pocketbert.quantize.calibration import CalibrationRows
-from pocketbert.quantize.flatbuffer import Op, float_ops, tables_to_embedding_lookup
-from pocketbert.quantize.recipes import TfliteOptions, TfliteStaticOptions
+from pocketbert.quantize.flatbuffer import Op, float_ops, table_widths, tables_to_embedding_lookup
+from pocketbert.quantize.options import (
+    INT4_TABLE_BLOCK,
+    RecipeOptions,
+    TfliteDynamicInt4Options,
+    TfliteStaticOptions,
+)
+from pocketbert.quantize.patterns import matching
+from pocketbert.quantize.ranges import Range
 
-_ALL, _LOOKUP = TFLOperationName.ALL_SUPPORTED, TFLOperationName.EMBEDDING_LOOKUP
+_ALL, _CONNECTED = TFLOperationName.ALL_SUPPORTED, TFLOperationName.FULLY_CONNECTED
+_LOOKUP = TFLOperationName.EMBEDDING_LOOKUP
 
 
-def fp16(source: Path, target: Path, options: TfliteOptions, rows: CalibrationRows | None) -> dict[str, Any]:
+def fp16(source: Path, target: Path, options: RecipeOptions, rows: CalibrationRows | None) -> dict[str, Any]:
     """Weights stored in fp16 and dequantized to fp32 when the model is loaded (a GPU computes in fp16 anyway)."""
     del rows
     manager = RecipeManager()
@@ -29,7 +37,7 @@ def fp16(source: Path, target: Path, options: TfliteOptions, rows: CalibrationRo
 
 
 def weight_only_wi8_afp32(
-    source: Path, target: Path, options: TfliteOptions, rows: CalibrationRows | None
+    source: Path, target: Path, options: RecipeOptions, rows: CalibrationRows | None
 ) -> dict[str, Any]:
     """Weights stored in int8, one scale a channel, dequantized to fp32: small, as fast as fp32."""
     del rows
@@ -38,13 +46,35 @@ def weight_only_wi8_afp32(
     return _apply(source, target, options, manager)
 
 
+def weight_only_wi4_afp32(
+    source: Path, target: Path, options: RecipeOptions, rows: CalibrationRows | None
+) -> dict[str, Any]:
+    """Weights of fully connected ops stored in int4, one scale a channel, dequantized at every run: small and slow."""
+    del rows
+    manager = RecipeManager()
+    manager.add_weight_only_config(".*", _ALL, 8)
+    manager.add_weight_only_config(".*", _CONNECTED, 4)
+    return _apply(source, target, options, manager)
+
+
 def dynamic_wi8_afp32(
-    source: Path, target: Path, options: TfliteOptions, rows: CalibrationRows | None
+    source: Path, target: Path, options: RecipeOptions, rows: CalibrationRows | None
 ) -> dict[str, Any]:
     """Weights in int8, one scale a channel; inputs of fully connected ops quantized at run time, a scale a row."""
     del rows
     manager = RecipeManager()
     manager.add_dynamic_config(".*", _ALL, 8)
+    return _apply(source, target, options, manager)
+
+
+def dynamic_wi4_afp32(
+    source: Path, target: Path, options: TfliteDynamicInt4Options, rows: CalibrationRows | None
+) -> dict[str, Any]:
+    """Weights of fully connected ops in int4; their inputs quantized to int8 at run time, one scale a row."""
+    del rows
+    manager = RecipeManager()
+    manager.add_dynamic_config(".*", _ALL, 8)
+    manager.add_dynamic_config(".*", _CONNECTED, 4, granularity=_granularity(options.block_size))
     return _apply(source, target, options, manager)
 
 
@@ -65,11 +95,11 @@ def static_wi8_ai8(
     for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
         manager.add_quantization_config(".*", end, None, AlgorithmName.NO_QUANTIZE)
     chosen = [op for op in float_ops(model) if {op.kind, "*"} & set(options.operations) and op.activations]
-    ranges = measure_ranges(model, sorted({index for op in chosen for index, _ in op.activations}), rows)
+    tensors = sorted({index for op in chosen for index, _ in op.activations})
+    ranges = tflite_ranges(model, tensors, rows, options)
     dynamic = _dynamic_outputs(chosen, ranges, options.crest_factor_max)
     for name in dynamic:
         manager.add_dynamic_config(f"^{re.escape(name)};$", _ALL, 8)
-    manager.add_dynamic_config(".*", _LOOKUP, 8)
     names = {index: name for op in chosen for index, name in op.activations}
     calibration = {names[index]: _min_max(measured) for index, measured in ranges.items()}
     record = _apply(source, target, options, manager, calibration)
@@ -77,7 +107,7 @@ def static_wi8_ai8(
     return record | {"dynamic_instead": dynamic, "ranges_min_max_crest": figures}
 
 
-def _dynamic_outputs(ops: list[Op], ranges: dict[int, ActivationRange], crest_factor_max: float) -> list[str]:
+def _dynamic_outputs(ops: list[Op], ranges: dict[int, Range], crest_factor_max: float) -> list[str]:
     """Output names of the ops that int8 activations would hurt; the last op computes the logits."""
     return [
         op.outputs[0][1]
@@ -86,7 +116,7 @@ def _dynamic_outputs(ops: list[Op], ranges: dict[int, ActivationRange], crest_fa
     ]
 
 
-def _min_max(measured: ActivationRange) -> dict[str, Any]:
+def _min_max(measured: Range) -> dict[str, Any]:
     """A range as ai-edge-quantizer's statistics of a tensor with one scale."""
     return {
         "min": np.array([[measured.minimum]], np.float32),
@@ -95,15 +125,16 @@ def _min_max(measured: ActivationRange) -> dict[str, Any]:
 
 
 def _apply(
-    source: Path, target: Path, options: TfliteOptions, manager: RecipeManager, calibration: Any = None
+    source: Path, target: Path, options: RecipeOptions, manager: RecipeManager, calibration: Any = None
 ) -> dict[str, Any]:
-    """Quantize `source` by the manager's recipe; return the recipe as applied."""
+    """Quantize `source` by the manager's recipe and the options that all recipes share; return it as applied."""
     model, lookups = source.read_bytes(), 0
-    if options.embeddings:
+    scopes = ["".join(f"{name};" for _, name in op.outputs) for op in float_ops(model) if op.outputs]
+    matching(options.patterns, scopes, "op's output tensors")
+    if options.embeddings != "float":
         model, lookups = tables_to_embedding_lookup(model)
-    else:
-        manager.add_quantization_config(".*", _LOOKUP, None, AlgorithmName.NO_QUANTIZE)
-    for pattern in options.exclude:
+    _add_tables(manager, options, model)
+    for pattern in options.patterns:
         manager.add_quantization_config(pattern, _ALL, None, AlgorithmName.NO_QUANTIZE)
     recipe = manager.get_quantization_recipe()
     with keeping_activations():
@@ -112,6 +143,23 @@ def _apply(
         )
     target.write_bytes(bytes(result.quantized_model))
     return {"function": "ai_edge_quantizer.quantizer.Quantizer", "recipe": recipe, "embedding_lookups": lookups}
+
+
+def _add_tables(manager: RecipeManager, options: RecipeOptions, model: bytes) -> None:
+    """Say how the tables are stored; EMBEDDING_LOOKUP reads int8 and int4 without unpacking the whole table."""
+    if options.embeddings == "float":
+        manager.add_quantization_config(".*", _LOOKUP, None, AlgorithmName.NO_QUANTIZE)
+    elif options.embeddings == "fp16":
+        manager.add_weight_only_config(".*", _LOOKUP, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
+    # Blocks have to divide the rows.
+    elif options.embeddings == "int8" or any(width % INT4_TABLE_BLOCK for width in table_widths(model)):
+        manager.add_dynamic_config(".*", _LOOKUP, 8)
+    else:
+        manager.add_dynamic_config(".*", _LOOKUP, 4, granularity=_granularity(INT4_TABLE_BLOCK))
+
+
+def _granularity(block_size: int) -> QuantGranularity:
+    return QuantGranularity(f"BLOCKWISE_{block_size}") if block_size else QuantGranularity.CHANNELWISE
 
 
 def _operation(name: str) -> TFLOperationName:

@@ -6,34 +6,67 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pocketbert.artifacts import ArtifactCard, read_artifact, write_artifact
+from pocketbert.artifacts import Artifact, ArtifactCard, read_artifact, write_artifact
 from pocketbert.data.dataset import Split, read_labels
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import ExportError, PocketBertError
+from pocketbert.inspection.onnx_file import read_onnx
+from pocketbert.inspection.parts import bytes_by_part
+from pocketbert.inspection.tflite_file import read_tflite
+from pocketbert.numerics.half_proof import prove_finite, scan_source
 from pocketbert.params import QuantizeParams
-from pocketbert.quantize.calibration import draw_rows
+from pocketbert.quantize.calibration import RECIPE_FILE, draw_rows
 from pocketbert.quantize.recipes import find_recipe, variant_params
+from pocketbert.quantize.vocabulary import Record, headline, source_in_use
 from pocketbert.stage import Metrics
 
-RECIPE_FILE = "recipe.json"
+if TYPE_CHECKING:
+    from pocketbert.quantize.sensitivity import Study
 
 _log = logging.getLogger("pocketbert")
 
 
 def quantize_artifact(
-    params: QuantizeParams, variant: str, sources: Mapping[str, Path], train: Split, folder: Path
+    params: QuantizeParams,
+    variant: str,
+    sources: Mapping[str, Path],
+    train: Split,
+    folder: Path,
+    valid: Split | None = None,
+    study: Path | None = None,
 ) -> Metrics:
-    """Quantize the artifact in `sources` of the variant's format into `folder`; return size, ratio and seconds.
+    """Quantize the artifact in `sources` of the variant's format into `folder`; return its metrics.
 
     Writes the model file, recipe.json (the recipe as applied, its options and the digest of the calibration
     rows), the card, the labels and the tokenizer. Raises ParamsError for an unknown variant, recipe or option and
-    ExportError where the quantizer fails.
+    ExportError where the quantizer fails. A trimmed vocabulary and `exclude: auto` are judged on `valid`; the file
+    `study` gets what the latter found, or null for any other recipe.
     """
+    chosen = variant_params(params, variant)
+    find_recipe(variant, chosen)
+    source = read_artifact(sources[chosen.format])
+    with source_in_use(chosen.vocabulary, source, train, valid) as (used, vocabulary):
+        metrics, found = _quantize(params, variant, source, used, vocabulary, train, folder, valid)
+    if study is not None:
+        _write_json(study, found.as_dict() if found else None)
+    return {**metrics, **({"vocabulary": headline(vocabulary)} if vocabulary else {})}
+
+
+def _quantize(
+    params: QuantizeParams,
+    variant: str,
+    original: Artifact,
+    source: Artifact,
+    vocabulary: Record | None,
+    train: Split,
+    folder: Path,
+    valid: Split | None,
+) -> tuple[Metrics, "Study | None"]:
+    """Quantize `source`: the original itself, or the original with its vocabulary trimmed."""
     recipe_params = variant_params(params, variant)
     recipe, options = find_recipe(variant, recipe_params)
-    source = read_artifact(sources[recipe_params.format])
     started = time.monotonic()
     rows = None
     if recipe.calibrated:
@@ -41,17 +74,6 @@ def quantize_artifact(
         rows = draw_rows(params.calibration, train, source.folder, length)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / source.card.model_file
-    with _explained(variant, recipe_params.recipe, source.model_path):
-        applied = recipe.function(recipe_params.recipe)(source.model_path, target, options, rows)
-    record = {
-        "recipe": recipe_params.recipe,
-        "options": options.model_dump(),
-        "source": source.name,
-        "source_md5": source.md5(),
-        "applied": applied,
-        "calibration": {**params.calibration.model_dump(), "drawn": len(rows), "sha256": rows.digest} if rows else None,
-    }
-    _write_json(folder / RECIPE_FILE, record)
     card = ArtifactCard(
         name=variant,
         format=recipe_params.format,
@@ -61,15 +83,48 @@ def quantize_artifact(
         model_file=target.name,
         sequence_length=source.card.sequence_length,
         max_length=source.card.max_length,
+        vocabulary=recipe_params.vocabulary,
     )
+    half = scan_source(variant, source, train.texts, folder) if recipe.precision == "fp16" else None
+    study = None
+    with _explained(variant, recipe_params.recipe, source.model_path):
+        if options.exclude == "auto":
+            from pocketbert.quantize.sensitivity import resolve_auto
+
+            options, study = resolve_auto(recipe_params, recipe, options, source, card, rows, valid)
+        applied = recipe.function(recipe_params.recipe)(source.model_path, target, options, rows)
+    parts = part_sizes(target)
+    record = {
+        "recipe": recipe_params.recipe,
+        "options": options.model_dump(),
+        "bytes": parts,
+        "source": original.name,
+        "source_md5": original.md5(),
+        "vocabulary": vocabulary,
+        "applied": applied,
+        "calibration": {**params.calibration.model_dump(), "drawn": len(rows), "sha256": rows.digest} if rows else None,
+    }
+    _write_json(folder / RECIPE_FILE, record)
     artifact = write_artifact(folder, card, read_labels(source.folder), TextEncoder(source.folder))
-    ratio = artifact.size_bytes / source.size_bytes
-    _log.info("%s: %.1f MB, %.2f of %s", variant, artifact.size_bytes / 1e6, ratio, source.name)
+    if half:
+        prove_finite(artifact, train.texts)
+    ratio = artifact.size_bytes / original.size_bytes
+    _log.info("%s: %.1f MB, %.2f of %s", variant, artifact.size_bytes / 1e6, ratio, original.name)
     return {
         "size_bytes": artifact.size_bytes,
         "size_ratio": round(ratio, 4),
+        "bytes": parts,
         "seconds": round(time.monotonic() - started, 2),
-    }
+        **({"unsafe_in_fp16": len(half.findings)} if half else {}),
+        **({"sensitivity_runs": study.runs, "excluded": len(study.exclude)} if study else {}),
+    }, study
+
+
+def part_sizes(model_file: Path) -> dict[str, int]:
+    """Bytes of a .tflite or .onnx file by part of the model; "structure" is what is no weight."""
+    model = read_tflite(model_file) if model_file.suffix == ".tflite" else read_onnx(model_file)
+    parts = bytes_by_part(model)
+    return {**parts, "structure": model.size_bytes - sum(parts.values())}
 
 
 @contextmanager
@@ -87,5 +142,5 @@ def _explained(variant: str, recipe: str, source: Path) -> Iterator[None]:
         ) from error
 
 
-def _write_json(path: Path, document: dict[str, Any]) -> None:
+def _write_json(path: Path, document: dict[str, Any] | None) -> None:
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

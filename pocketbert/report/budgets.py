@@ -1,4 +1,4 @@
-"""Budgets of params.yaml against the rows, and the row that the report puts first."""
+"""Budgets of params.yaml against the rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,6 @@ from fnmatch import fnmatchcase
 from pocketbert.params import Budget
 from pocketbert.report.table import ResultRow
 
-# Points of accuracy that the headline row may lose where no budget says otherwise.
-_DROP_WITHOUT_BUDGET = 2.0
 # Limit of a budget -> the row's figure, with its unit for messages.
 _LIMITS = {
     "accuracy_drop_max": ("accuracy_drop", "points"),
@@ -73,27 +71,3 @@ def _check(budget: Budget, row: ResultRow) -> list[Verdict]:
         note = "" if measured is not None else f"{figure} is unknown, its limit is {_number(limit)} {unit}"
         verdicts.append(Verdict(row.artifact, row.device, figure, unit, limit, measured, passed, note))
     return verdicts
-
-
-def headline_row(budgets: Sequence[Budget], rows: Sequence[ResultRow]) -> ResultRow | None:
-    """The fastest converted artifact that keeps its budgets (on the first device), None where none does.
-
-    Where budgets name artifacts, only those are candidates; without budgets, those that lose at most 2 points.
-    """
-    if not rows:
-        return None
-    candidates = [
-        row
-        for row in rows
-        if row.device == rows[0].device and row.format != "torch" and row.error is None and row.latency_p50_ms
-    ]
-    if budgets:
-        candidates = [
-            row
-            for row in candidates
-            if any(_matches(budget, row) for budget in budgets)
-            and all(verdict.passed for b in budgets if _matches(b, row) for verdict in _check(b, row))
-        ]
-    else:
-        candidates = [row for row in candidates if row.accuracy_drop <= _DROP_WITHOUT_BUDGET]
-    return min(candidates, key=lambda row: row.latency_p50_ms or 0.0, default=None)

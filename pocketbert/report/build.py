@@ -1,10 +1,11 @@
 """Build the report's folder, and judge the budgets."""
 
+import json
 import shutil
 from pathlib import Path
 
 from pocketbert.errors import BudgetError
-from pocketbert.params import ReportParams
+from pocketbert.params import Objective, ReportParams
 from pocketbert.report.facts import Facts, gather_facts
 from pocketbert.report.html import write_card, write_page
 from pocketbert.report.sources import Sources
@@ -17,15 +18,17 @@ __all__ = ["FAILED_FOLDER", "Sources", "build_report"]
 FAILED_FOLDER = STATE_FOLDER / "failed" / "report"
 
 
-def build_report(params: ReportParams, sources: Sources, folder: Path) -> Metrics:
-    """Write results.csv, index.html and MODEL_CARD.md into `folder`; return the headline.
+def build_report(params: ReportParams, sources: Sources, folder: Path, objective: Objective | None = None) -> Metrics:
+    """Write results.csv, choice.json, index.html and MODEL_CARD.md into `folder`; return the headline.
 
     Raises BudgetError that names every row over its budget, and keeps a copy of the report in FAILED_FOLDER;
     raises PocketBertError where the files of other stages do not belong together.
     """
-    facts = gather_facts(params, sources)
+    facts = gather_facts(params, objective or Objective(), sources)
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(facts.rows, folder / "results.csv")
+    document = json.dumps(facts.choice.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "choice.json").write_text(document + "\n", encoding="utf-8")
     write_page(facts, folder / "index.html")
     write_card(facts, folder / "MODEL_CARD.md")
     shutil.rmtree(FAILED_FOLDER, ignore_errors=True)
@@ -40,16 +43,18 @@ def build_report(params: ReportParams, sources: Sources, folder: Path) -> Metric
 
 def _headline(facts: Facts) -> Metrics:
     row = facts.headline
-    metrics: dict[str, float | int | str | None] = {
+    metrics: dict[str, float | int | str | bool | None] = {
         "rows": len(facts.rows),
         "failed_rows": sum(r.error is not None for r in facts.rows),
         "budgets_checked": len(facts.verdicts),
+        "objective_met": facts.choice.chosen is not None,
     }
     if row is not None:
         metrics |= {
             "artifact": row.artifact,
             "accuracy": row.accuracy,
             "accuracy_drop": row.accuracy_drop,
+            "valid_accuracy_drop": row.valid_accuracy_drop,
             "latency_p50_ms": row.latency_p50_ms,
             "size_bytes": row.size_bytes,
             "speed_up": facts.speed_up(row),

@@ -6,13 +6,16 @@ from typing import Any
 
 from pocketbert.data.dataset import LabelSet, read_labels
 from pocketbert.errors import PocketBertError
-from pocketbert.params import ReportParams
-from pocketbert.report.budgets import Verdict, check_budgets, headline_row
+from pocketbert.params import Objective, ReportParams
+from pocketbert.report.budgets import Verdict, check_budgets
+from pocketbert.report.choice import Choice, choose
+from pocketbert.report.layers import LayerProofs, read_layers
 from pocketbert.report.pareto import best_rows
 from pocketbert.report.sources import (
     Benchmark,
     EvaluatedRow,
     Proof,
+    SensitivityStudy,
     Sources,
     read_benchmarks,
     read_curve,
@@ -21,6 +24,7 @@ from pocketbert.report.sources import (
     read_latencies,
     read_predictions,
     read_proof,
+    read_studies,
 )
 from pocketbert.report.statistics import Confusion, PairedErrors, paired_errors, worst_confusion
 from pocketbert.report.table import STUDENT, TEACHER, ResultRow, join_rows
@@ -50,6 +54,8 @@ class Facts:
     latencies: dict[str, dict[str, list[float]]]
     best: set[tuple[str, str]]
     verdicts: list[Verdict]
+    choice: Choice
+    # The chosen artifact's row on the objective's device.
     headline: ResultRow | None
     # The model whose errors are shown: the headline's, else the student.
     shown: str
@@ -57,9 +63,11 @@ class Facts:
     paired: PairedErrors | None
     labels: LabelSet
     proof: Proof
+    layers: LayerProofs
     data: dict[str, Any]
     architecture: dict[str, Any]
     curves: list[Curves]
+    studies: dict[str, SensitivityStudy]
 
     def row(self, artifact: str, device: str) -> ResultRow | None:
         """The row of an artifact on a device."""
@@ -89,14 +97,15 @@ class Facts:
         return self.source in _SYNTHETIC
 
 
-def gather_facts(params: ReportParams, sources: Sources) -> Facts:
+def gather_facts(params: ReportParams, objective: Objective, sources: Sources) -> Facts:
     """Read all sources; raises PocketBertError for a file that is missing, broken or of another run."""
     labels = read_labels(sources.prepared)
     benchmarks = read_benchmarks(sources.benchmarked)
     evaluated, proof = read_evaluated(sources.evaluated), read_proof(sources.validated)
     _require_same_files(proof, evaluated)
     rows = join_rows(evaluated, benchmarks)
-    headline = headline_row(params.budgets, rows)
+    choice = choose(objective, rows, read_predictions(sources.evaluated, "valid_predictions.parquet"))
+    headline = next((r for r in rows if (r.artifact, r.device) == (choice.chosen, objective.device)), None)
     shown = headline.artifact if headline else STUDENT
     predictions = read_predictions(sources.evaluated)
     confusion = paired = None
@@ -109,18 +118,21 @@ def gather_facts(params: ReportParams, sources: Sources) -> Facts:
         latencies={b.name: read_latencies(sources.benchmarked, b.name) for b in benchmarks},
         best=best_rows(rows),
         verdicts=check_budgets(params.budgets, rows),
+        choice=choice,
         headline=headline,
         shown=shown,
         confusion=confusion,
         paired=paired,
         labels=labels,
         proof=proof,
+        layers=read_layers(sources.validated),
         data=read_json(sources.prepared / "report.json"),
         architecture=_architecture(read_json(sources.classifier / "config.json")),
         curves=[
             Curves(stage, read_curve(folder / "curve.csv"), read_curve(folder / "loss.csv"))
             for stage, folder in sources.curves.items()
         ],
+        studies=read_studies(sources.sensitivity, [row.artifact for row in evaluated]),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pocketbert import __version__
 from pocketbert.report import format as text
 from pocketbert.report.facts import Facts, flatten, model_folder
-from pocketbert.report.plots import curves_svg, latency_svg, pareto_svg
+from pocketbert.report.plots import curves_svg, latency_svg, layers_svg, pareto_svg
 from pocketbert.report.statistics import wilson_interval
 from pocketbert.report.table import STUDENT, TEACHER, ResultRow
 
@@ -24,6 +24,7 @@ def write_page(facts: Facts, path: Path) -> None:
             }
             for b in facts.benchmarks
         },
+        "layers": Markup(layers_svg(facts.layers)) if facts.layers.names else None,  # noqa: S704
         "curves": {
             c.stage: Markup(curves_svg(c.stage, c.curve, c.loss)) if c.curve or c.loss else None  # noqa: S704
             for c in facts.curves

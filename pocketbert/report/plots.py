@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketbert.report.labels import Box, place_labels
+from pocketbert.report.layers import LayerProofs
 from pocketbert.report.pareto import pareto_front
 from pocketbert.report.table import ResultRow
 
@@ -23,6 +24,8 @@ _VARIABLES = {
     _INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--grid)",
     _FORMATS["torch"]: "var(--torch)", _FORMATS["onnx"]: "var(--onnx)", _FORMATS["tflite"]: "var(--tflite)",
 }  # fmt: skip
+# Where a difference of 0 is drawn on a log scale: below what float32 can tell apart.
+_LOWEST = 1e-9
 _MARKERS = {"torch": "o", "onnx": "s", "tflite": "D"}
 _STYLE = {
     "svg.fonttype": "none", "font.size": 10, "text.color": _INK, "axes.labelcolor": _MUTED, "axes.edgecolor": _GRID,
@@ -100,6 +103,25 @@ def latency_svg(rows: Sequence[ResultRow], latencies: Mapping[str, Sequence[floa
     axes.set_xlabel("latency of one run, ms (log scale)")
     _plain_log_ticks(axes)
     return _svg(figure, f"latency-{device}", f"Latencies on {device}")
+
+
+def layers_svg(proofs: LayerProofs) -> str:
+    """Relative difference of each layer of each export, on a log scale, with the limit as a dashed line."""
+    names = proofs.names
+    figure, (axes,) = _figure(7.2, 2.9, 1)
+    axes.set_yscale("log")
+    for artifact, proven in proofs.artifacts.items():
+        colour = next((c for kind, c in _FORMATS.items() if artifact.startswith(kind)), _INK)
+        known = [row for row in proven.layers if row.rel_diff is not None]
+        xs = [names.index(row.layer) for row in known]
+        ys = [max(row.rel_diff or 0.0, _LOWEST) for row in known]
+        axes.plot(xs, ys, color=colour, marker="o", markersize=4, linewidth=1.3, label=artifact)
+    axes.axhline(proofs.limit, color=_MUTED, linewidth=1, dashes=(4, 3))
+    slope, side = (35, "right") if len(names) > 8 else (0, "center")
+    axes.set_xticks(range(len(names)), names, rotation=slope, ha=side)
+    axes.set_ylabel("difference / spread")
+    axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+    return _svg(figure, "layers", "Difference from torch by layer")
 
 
 def _figure(width: float, height: float, panels: int) -> tuple["Figure", list["Axes"]]:

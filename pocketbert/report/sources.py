@@ -1,7 +1,7 @@
 """The files of other stages that the report reads, each checked as it is read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ class Sources:
     validated: Path
     evaluated: Path
     benchmarked: Path
+    sensitivity: Path
     curves: Mapping[str, Path]
 
 
@@ -42,6 +43,9 @@ class EvaluatedRow(_Record):
     ece: float
     # Percentage points against the teacher.
     accuracy_drop: float
+    valid_rows: int
+    valid_accuracy: float
+    valid_accuracy_drop: float
 
 
 class MeasuredRow(_Record):
@@ -155,9 +159,54 @@ def read_latencies(folder: Path, device: str) -> dict[str, list[float]]:
     return latencies
 
 
-def read_predictions(folder: Path) -> dict[str, list[Any]]:
+def read_predictions(folder: Path, name: str = "predictions.parquet") -> dict[str, list[Any]]:
     """Columns of predictions.parquet: `label` and one an artifact, class indices (lists of them: multi-label)."""
-    return _read_parquet(folder / "predictions.parquet").to_pydict()
+    return _read_parquet(folder / name).to_pydict()
+
+
+class TrialFigures(_Record):
+    """What quantizing one part of a model alone did (results/sensitivity)."""
+
+    name: str = ""
+    operations: int = 0
+    logit_mean_rel_diff: float | None
+    logit_rel_diff: float | None
+    accuracy_drop: float | None
+    latency_gained_ms: float | None
+    error: str | None
+
+
+class ExcludedCell(_Record):
+    """The operations of one kind in one layer."""
+
+    name: str
+    operations: int
+    excluded: bool
+
+
+class SensitivityStudy(_Record):
+    """What a recipe with `exclude: auto` found; layers and kinds are ranked, the most harmful one first."""
+
+    rows: int
+    runs: int
+    everything: TrialFigures
+    layers: list[TrialFigures]
+    kinds: list[TrialFigures]
+    cells: list[ExcludedCell]
+    chosen: TrialFigures
+    exclude: list[str]
+    reason: str
+
+
+def read_studies(folder: Path, artifacts: Iterable[str]) -> dict[str, SensitivityStudy]:
+    """The studies of results/sensitivity, by artifact; a recipe without `exclude: auto` has none."""
+    studies = {}
+    for name in artifacts:
+        path = folder / f"{name}.json"
+        study = _parse(TypeAdapter(SensitivityStudy | None), path) if path.is_file() else None
+        if study is not None:
+            studies[name] = study
+    return studies
 
 
 def read_curve(path: Path) -> dict[str, list[float]]:

@@ -19,6 +19,7 @@ COLUMNS = (
     "md5",
     "ece", "agreement", "test_rows", "latency_p50_ci_low_ms", "latency_p50_ci_high_ms", "runs",
     "memory_baseline_bytes", "temperature_start_c", "temperature_end_c", "error",
+    "valid_rows", "valid_accuracy", "valid_accuracy_drop",
 )  # fmt: skip
 
 
@@ -62,6 +63,10 @@ class ResultRow(BaseModel):
     temperature_start_c: float | None
     temperature_end_c: float | None
     error: str | None
+    # By these artifacts are chosen; the figures above are of the test rows.
+    valid_rows: int
+    valid_accuracy: float
+    valid_accuracy_drop: float
 
 
 def join_rows(evaluated: Sequence[EvaluatedRow], benchmarks: Iterable[Benchmark]) -> list[ResultRow]:

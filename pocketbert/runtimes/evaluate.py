@@ -1,4 +1,4 @@
-"""Accuracy, calibration and logit difference of every artifact on the test split."""
+"""Accuracy, calibration and logit difference of every artifact on the test and validation splits."""
 
 import json
 import logging
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pocketbert.artifacts import Artifact
 from pocketbert.data.dataset import LabelSet, Split, read_labels
 from pocketbert.errors import ProofError
+from pocketbert.numerics.agreement import decision_agreement
 from pocketbert.numerics.logits import compare_logits
 from pocketbert.params import EvaluateParams
 from pocketbert.runtimes.confusion import confusion_pairs, most_confused, write_confusion
@@ -23,7 +24,10 @@ from pocketbert.stage import Metrics
 TEACHER, STUDENT = "teacher", "student"
 # The confusion that is plotted is that of the artifact that would be shipped, else the student's.
 _SHIPPED = "tflite-dynamic_wi8_afp32"
-_HEADLINE = ("accuracy", "macro_f1", "ece", "accuracy_drop", "logit_rel_diff", "agreement", "size_bytes")
+_HEADLINE = (
+    "accuracy", "macro_f1", "ece", "accuracy_drop", "valid_accuracy", "valid_accuracy_drop", "logit_rel_diff",
+    "agreement", "size_bytes",
+)  # fmt: skip
 # A student at least this far above the majority class has learnt something that an artifact can lose.
 _LEARNT_MARGIN = 0.1
 
@@ -33,31 +37,42 @@ _Row = dict[str, Any]
 
 
 def evaluate_artifacts(
-    params: EvaluateParams, artifacts: list[Artifact], test: Split, results: Path, plots: Path
+    params: EvaluateParams, artifacts: list[Artifact], test: Split, valid: Split, results: Path, plots: Path
 ) -> Metrics:
-    """Run every artifact over the test split; the teacher comes first, the student second.
+    """Run every artifact over the test and validation splits; the teacher comes first, the student second.
 
-    Writes evaluate.json (a row an artifact) and predictions.parquet (a column an artifact) into `results` and
-    confusion.csv into `plots`. `accuracy_drop` is in percentage points against the teacher; logit differences are
-    against the student in torch, and null for the two torch models themselves. Raises ProofError where an
-    artifact gives NaN, a constant class or hardly more than chance, and where the artifacts' classes differ.
+    Writes evaluate.json (a row an artifact), predictions.parquet and valid_predictions.parquet (a column an artifact)
+    into `results` and confusion.csv into `plots`. Figures are of the test split, those named `valid_...` of the
+    validation split: what is shipped is chosen by them alone. `accuracy_drop` is in percentage points against the
+    teacher; logit differences are against the student in torch, and null for the two torch models themselves. Raises
+    ProofError where an artifact gives NaN, a constant class or hardly more than chance, and where the artifacts'
+    classes differ.
     """
     labels = _common_labels(artifacts)
     rows: list[_Row] = []
     logits: dict[str, _Logits] = {}
+    valid_predictions: dict[str, NDArray[np.int64]] = {}
     for artifact in artifacts:
         runtime = open_runtime(artifact, threads=params.threads)
         logits[artifact.name] = run_texts(artifact, runtime, test.texts, params.sequence_length)
-        row = _measure(artifact, logits, rows, test, labels) | {
+        valid_logits = run_texts(artifact, runtime, valid.texts, params.sequence_length)
+        valid_predictions[artifact.name] = predictions(valid_logits, labels.problem_type)
+        row = _measure(artifact, logits, rows, test, labels) | _measure_valid(
+            artifact, valid_logits, rows, valid, labels
+        )
+        row |= {
             "sequence_length": row_length(artifact.card, params.sequence_length),
             "runtime": runtime.name,
         }
         runtime.close()
         rows.append(row)
         _log.info("%s: accuracy %.4f, drop %+.2f points", artifact.name, row["accuracy"], row["accuracy_drop"])
-    _write(rows, {name: predictions(values, labels.problem_type) for name, values in logits.items()}, test, results)
+    _write(rows, results)
+    test_predictions = {name: predictions(values, labels.problem_type) for name, values in logits.items()}
+    _write_predictions(test_predictions, test, results / "predictions.parquet")
+    _write_predictions(valid_predictions, valid, results / "valid_predictions.parquet")
     plots.mkdir(parents=True, exist_ok=True)
-    shipped = predictions(logits.get(_SHIPPED, logits[STUDENT]), labels.problem_type)
+    shipped = test_predictions.get(_SHIPPED, test_predictions[STUDENT])
     write_confusion(most_confused(confusion_pairs(labels, test.targets, shipped)), plots / "confusion.csv")
     return {row["artifact"]: {key: row[key] for key in _HEADLINE} for row in rows}
 
@@ -94,7 +109,9 @@ def _measure(artifact: Artifact, logits: dict[str, _Logits], rows: list[_Row], t
         compared = {
             "logit_max_abs_diff": comparison.max_abs_diff,
             "logit_rel_diff": comparison.max_rel_diff,
-            "agreement": comparison.agreement,
+            "agreement": decision_agreement(
+                logits[STUDENT], own, multi_label=labels.problem_type == "multi_label"
+            ).all_rows,
         }
     teacher_accuracy = rows[0]["accuracy"] if rows else score.accuracy
     return {
@@ -108,6 +125,17 @@ def _measure(artifact: Artifact, logits: dict[str, _Logits], rows: list[_Row], t
         **asdict(score),
         "accuracy_drop": 100 * (teacher_accuracy - score.accuracy),
         **compared,
+    }
+
+
+def _measure_valid(artifact: Artifact, logits: _Logits, rows: list[_Row], valid: Split, labels: LabelSet) -> _Row:
+    """What choosing needs to know of one artifact; `rows` are those of the artifacts before it."""
+    accuracy = score_logits(_finite(artifact, logits), valid.targets, labels.problem_type).accuracy
+    teacher_accuracy = rows[0]["valid_accuracy"] if rows else accuracy
+    return {
+        "valid_rows": len(valid),
+        "valid_accuracy": accuracy,
+        "valid_accuracy_drop": 100 * (teacher_accuracy - accuracy),
     }
 
 
@@ -138,16 +166,19 @@ def _require_better_than_chance(
         )
 
 
-def _write(rows: list[_Row], predicted: dict[str, NDArray[np.int64]], test: Split, results: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _write(rows: list[_Row], results: Path) -> None:
     results.mkdir(parents=True, exist_ok=True)
     document = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
     (results / "evaluate.json").write_text(document + "\n", encoding="utf-8")
-    columns = {"text_index": list(range(len(test))), "label": _classes(test.targets)}
+
+
+def _write_predictions(predicted: dict[str, NDArray[np.int64]], split: Split, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"text_index": list(range(len(split))), "label": _classes(split.targets)}
     columns |= {name: _classes(values) for name, values in predicted.items()}
-    pq.write_table(pa.table(columns), results / "predictions.parquet")
+    pq.write_table(pa.table(columns), path)
 
 
 def _classes(targets: NDArray[Any]) -> list[Any]:

@@ -64,5 +64,6 @@ def open_artifact(artifact: Artifact, threads: int) -> LiteRtRuntime:
         reason = " ".join(str(error).split())[:200]
         raise DeviceError(
             f"{artifact.model_path} cannot be loaded: {reason}",
-            f"The file is truncated or has no signature {SIGNATURE!r}; build it again: `dvc repro`.",
+            f"`pocketbert inspect` says whether it is cut short, has no signature {SIGNATURE!r} or asks for custom "
+            "operators; `dvc repro` builds it again.",
         ) from error

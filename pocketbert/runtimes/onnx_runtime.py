@@ -51,5 +51,6 @@ def open_artifact(artifact: Artifact, threads: int) -> OnnxRuntime:
         reason = " ".join(str(error).split())[:200]
         raise DeviceError(
             f"{artifact.model_path} cannot be loaded: {reason}",
-            "The file is truncated or not an ONNX model of a classifier; build it again: `dvc repro`.",
+            "`pocketbert inspect` says whether it is cut short, lacks its external data or asks for custom operators; "
+            "`dvc repro` builds it again.",
         ) from error

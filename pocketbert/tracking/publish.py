@@ -19,12 +19,13 @@ from pocketbert.redaction import hide_secrets, hide_secrets_in
 from pocketbert.tracking.delivery import deliver_left_behind
 from pocketbert.tracking.flatten import flatten_params
 from pocketbert.tracking.location import exclusively, spool_folder, tracking_uri
-from pocketbert.tracking.registry import RegisteredVersion, register, to_register
+from pocketbert.tracking.registry import RegisteredVersion, mark_chosen, register, to_register
 from pocketbert.tracking.state import (
     StageRecord,
     headline_metrics,
     locked_stages,
     provenance_files,
+    read_choice,
     stage_records,
     state_hash,
     state_params,
@@ -62,6 +63,9 @@ def publish_pipeline(params: Params, report: Path, folders: list[Path], publishe
     """
     state, source = state_hash(params, report)
     metrics, texts = headline_metrics(params, report)
+    choice = read_choice(report)
+    if choice is not None:
+        texts |= {"pocketbert.chosen": choice.artifact or "none", "pocketbert.chosen_reason": choice.reason}
     tags = {**texts, STATE_TAG: state, "pocketbert.state_source": source, "mlflow.source.name": "stages/publish.py"}
     record = _Record(flatten_params(state_params(params)), metrics, tags)
     artifacts = read_artifacts(folders)
@@ -75,8 +79,10 @@ def publish_pipeline(params: Params, report: Path, folders: list[Path], publishe
             links = _link_stages(store, run_id, stage_records(params))
             versions = [
                 register(store, run_id, params.publish, artifact, {STATE_TAG: state})[0]
-                for artifact in to_register(params.publish, artifacts)
+                for artifact in to_register(params.publish, artifacts, choice.artifact if choice else None)
             ]
+            if choice is not None:
+                mark_chosen(store, params.publish, versions, choice.artifact)
             named = {f"model.{version.artifact}": version.uri for version in versions}
             _update(store, run, _Record(record.params, record.metrics, {**record.tags, **links, **named}))
             with tempfile.TemporaryDirectory() as folder:

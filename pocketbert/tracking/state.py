@@ -32,6 +32,23 @@ class StageRecord:
     run_id: str | None
 
 
+@dataclass(frozen=True)
+class ChosenArtifact:
+    """What the report chose by `quantize.objective`; `artifact` is None where nothing met it."""
+
+    artifact: str | None
+    reason: str
+
+
+def read_choice(report: Path) -> ChosenArtifact | None:
+    """The report's choice.json; None for a report that holds none."""
+    path = report / "choice.json"
+    if not path.is_file():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return ChosenArtifact(document["chosen"], document["reason"])
+
+
 def state_hash(params: Params, report: Path) -> tuple[str, str]:
     """(64 hex digits, what was hashed) of the pipeline's state.
 

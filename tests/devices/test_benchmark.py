@@ -10,6 +10,7 @@ import pytest
 
 from pocketbert.artifacts import Artifact
 from pocketbert.devices.benchmark import benchmark_artifacts
+from pocketbert.devices.rows import prove
 from pocketbert.errors import DeviceError, ParamsError
 from pocketbert.params import BenchmarkParams
 from tests.devices.conftest import LENGTH, toy_texts
@@ -145,3 +146,12 @@ def test_more_tokens_than_the_model_has_positions(project: Path, student: Artifa
 def test_no_texts(project: Path, student: Artifact) -> None:
     with pytest.raises(DeviceError, match="no rows"):
         benchmark_artifacts(PARAMS, "local", [student], [], project / "results")
+
+
+def test_agreement_of_a_multi_label_task_is_that_of_whole_rows() -> None:
+    reference = np.array([[2.0, -1.0, 1.0], [-2.0, 3.0, -1.0], [1.0, 2.0, -3.0], [-1.0, -2.0, 2.0]], np.float32)
+    # The second label of the first row is lost; no arg max changes.
+    candidate = reference.copy()
+    candidate[0, 2] = -0.5
+    assert prove(reference, [candidate]).agreement == 1.0
+    assert prove(reference, [candidate], multi_label=True).agreement == 0.75

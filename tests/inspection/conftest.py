@@ -8,9 +8,9 @@ import flatbuffers
 import pytest
 
 from pocketbert.artifacts import Artifact
-from tests.runtimes.conftest import onnx, student, tflite
+from tests.runtimes.conftest import onnx, quantized, student, tflite, toy_split
 
-__all__ = ["onnx", "student", "tflite"]
+__all__ = ["onnx", "quantized", "student", "tflite", "toy_split"]
 Edit = Callable[[Callable[[Any], None]], Path]
 
 

@@ -160,7 +160,7 @@ def test_flipped_bytes_never_end_in_a_traceback(
         assert artifact.card.model_file in str(error)
 
 
-def test_what_is_no_model_is_named(tmp_path: Path, onnx: Artifact) -> None:
+def test_what_is_no_model_is_named(tmp_path: Path, student: Artifact) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty.tflite").write_bytes(b"")
     (tmp_path / "empty.onnx").write_bytes(b"")
@@ -172,5 +172,5 @@ def test_what_is_no_model_is_named(tmp_path: Path, onnx: Artifact) -> None:
     }.items():
         with pytest.raises(CheckpointError, match=message):
             inspect_file(tmp_path / name)
-    with pytest.raises(ParamsError, match="--runtime is the version of a TFLite runtime"):
-        inspect_file(onnx.folder, runtime="2.13")
+    with pytest.raises(ParamsError, match="--runtime is that of TFLite or ONNX Runtime"):
+        inspect_file(student.folder, runtime="2.13")

@@ -58,3 +58,18 @@ def test_only_the_right_rows_of_the_position_table_are_accepted():
 def test_unused_parameters_need_not_be_in_the_file():
     names = {"encoder.embeddings.position_ids", "encoder.pooler.dense.weight", "head.linear_0.weight"}
     assert used_parameters(names, CONFIG) == {"head.linear_0.weight"}
+
+
+def test_a_square_kernel_lies_as_its_oblong_neighbours_do() -> None:
+    random = np.random.default_rng(1)
+    square, oblong = (random.normal(size=shape).astype(np.float32) for shape in ((4, 4), (6, 4)))
+    parameters = {"encoder.a.weight": square, "encoder.b.weight": oblong, "head.c.weight": oblong[:, :3].copy()}
+    turned = {name: value.T.copy() for name, value in parameters.items()}
+    assert compare_tensors(parameters, parameters, CONFIG, None).missing == ()
+    assert compare_tensors(parameters, turned, CONFIG, None).missing == ()
+    one = compare_tensors(parameters, parameters | {"encoder.a.weight": square.T.copy()}, CONFIG, None)
+    assert (one.missing, one.equal) == (("encoder.a.weight (transposed)",), 2)
+    # The head may lie otherwise than the encoder, and a part without an oblong kernel says nothing.
+    other = compare_tensors(parameters, parameters | {"head.c.weight": turned["head.c.weight"]}, CONFIG, None)
+    assert other.missing == ()
+    assert compare_tensors({"encoder.a.weight": square}, {"c": square.T.copy()}, CONFIG, None).missing == ()

@@ -1,35 +1,14 @@
 import numpy as np
+import onnx as onnx_format
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from pocketbert.artifacts import Artifact
 from pocketbert.data.dataset import Split
 from pocketbert.params import CalibrationParams
-from pocketbert.quantize.activations import ActivationRange, measure_ranges, real_positions
+from pocketbert.quantize.activations import onnx_ranges, real_positions, tflite_ranges
 from pocketbert.quantize.calibration import draw_rows
 from pocketbert.quantize.flatbuffer import float_ops
-
-
-@given(hnp.arrays(np.float32, (3, 5), elements=st.floats(-100, 100, width=32)))
-def test_a_range_holds_zero_and_all_values(rows: np.ndarray) -> None:
-    measured = ActivationRange()
-    for row in rows:
-        measured.update(row)
-    assert measured.minimum == min(0.0, rows.min())
-    assert measured.maximum == max(0.0, rows.max())
-    if np.abs(rows).max() > 1e-3:
-        rms = np.sqrt(np.mean(rows.astype(np.float64) ** 2))
-        assert measured.crest_factor == pytest.approx((measured.maximum - measured.minimum) / rms)
-
-
-def test_an_outlier_shows_in_the_crest_factor() -> None:
-    calm, outlier = ActivationRange(), ActivationRange()
-    values = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
-    calm.update(values)
-    outlier.update(np.append(values, np.float32(200)))
-    assert calm.crest_factor < 10 < 50 < outlier.crest_factor
+from pocketbert.quantize.options import StaticOptions
 
 
 @pytest.mark.parametrize(
@@ -42,12 +21,30 @@ def test_only_the_sequence_axis_is_cut(shape: tuple[int, ...], expected: tuple[i
 
 
 def test_padding_does_not_widen_a_range(tflite: Artifact, toy_split: Split) -> None:
-    rows = draw_rows(CalibrationParams(rows=8), toy_split, tflite.folder, 16)
     model = tflite.model_path.read_bytes()
-    tensors = {index for op in float_ops(model) if op.kind == "FULLY_CONNECTED" for index, _ in op.activations}
-    measured = measure_ranges(model, tensors, rows)
-    rows.inputs["attention_mask"][:] = 1
-    everywhere = measure_ranges(model, tensors, rows)
-    assert set(measured) == tensors
+    tensors = sorted({i for op in float_ops(model) if op.kind == "FULLY_CONNECTED" for i, _ in op.activations})
+    rows = draw_rows(CalibrationParams(rows=8), toy_split, tflite.folder, 16)
+    measured = tflite_ranges(model, tensors, rows, StaticOptions())
+    assert sorted(measured) == tensors
     assert all(found.maximum > found.minimum for found in measured.values())
-    assert sum(found.count for found in measured.values()) < sum(found.count for found in everywhere.values())
+    again = draw_rows(CalibrationParams(rows=8), toy_split, tflite.folder, 16)
+    again.inputs["attention_mask"][:] = 1
+    everywhere = tflite_ranges(model, tensors, again, StaticOptions())
+    assert measured != everywhere
+
+
+def test_both_formats_see_the_same_activations(tflite: Artifact, onnx: Artifact, toy_split: Split) -> None:
+    rows = draw_rows(CalibrationParams(rows=8), toy_split, tflite.folder, 16)
+    content = tflite.model_path.read_bytes()
+    last = [op for op in float_ops(content) if op.kind == "FULLY_CONNECTED"][-1].outputs[0][0]
+    (logits,) = tflite_ranges(content, [last], rows, StaticOptions()).values()
+    (same,) = onnx_ranges(onnx_format.load(onnx.model_path), ["logits"], rows, StaticOptions()).values()
+    assert (logits.minimum, logits.maximum, logits.rms) == pytest.approx((same.minimum, same.maximum, same.rms), 1e-4)
+
+
+def test_the_same_model_is_measured_once_on_the_same_rows(onnx: Artifact, toy_split: Split) -> None:
+    rows = draw_rows(CalibrationParams(rows=4), toy_split, onnx.folder, 16)
+    model = onnx_format.load(onnx.model_path)
+    first = onnx_ranges(model, ["logits"], rows, StaticOptions())
+    assert onnx_ranges(model, ["logits"], rows, StaticOptions()) is first
+    assert onnx_ranges(model, ["logits"], rows, StaticOptions(ranges="entropy")) is not first

@@ -1,14 +1,18 @@
+import shutil
 from collections import Counter
 from math import ceil, floor
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketbert.artifacts import Artifact
+from pocketbert.artifacts import Artifact, read_artifact
 from pocketbert.data.dataset import Split
+from pocketbert.errors import CheckpointError, ProofError
 from pocketbert.params import CalibrationParams
-from pocketbert.quantize.calibration import draw_rows, stratified_rows
+from pocketbert.quantize.calibration import check_calibration, draw_rows, stratified_rows
 
 TARGETS = st.lists(st.integers(0, 9), min_size=1, max_size=300).map(np.array)
 
@@ -46,3 +50,26 @@ def test_drawn_rows_are_padded_and_identified(tflite: Artifact, toy_split: Split
     assert {values.shape for values in rows.inputs.values()} == {(6, 16)}
     assert rows.digest == again.digest != other.digest
     assert Counter(toy_split.targets[rows.indices].tolist()) == {0: 2, 1: 2, 2: 2}
+
+
+def test_rows_that_the_training_data_no_longer_gives_are_one_clear_line(
+    quantized: dict[str, Artifact], toy_split: Split, tmp_path: Path
+) -> None:
+    artifacts = list(quantized.values())
+    check_calibration(artifacts, toy_split)
+    changed = Split([f"{text} indeed" for text in toy_split.texts], toy_split.targets)
+    with pytest.raises(ProofError) as caught:
+        check_calibration(artifacts, changed)
+    said = str(caught.value)
+    assert said.startswith("onnx-static_int8 was calibrated on rows that the training data no longer gives")
+    assert "\n" not in said
+    check_calibration([a for a in artifacts if "static" not in a.name], changed)
+
+
+def test_a_damaged_record_is_named(quantized: dict[str, Artifact], toy_split: Split, tmp_path: Path) -> None:
+    artifact = quantized["tflite-static_wi8_ai8"]
+    folder = tmp_path / "q"
+    shutil.copytree(artifact.folder, folder)
+    (folder / "recipe.json").write_text('{"calibration": {"rows": 3}}')
+    with pytest.raises(CheckpointError, match=r"recipe\.json is damaged"):
+        check_calibration([read_artifact(folder)], toy_split)

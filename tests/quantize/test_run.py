@@ -6,23 +6,34 @@ import numpy as np
 import onnx as onnx_format
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from onnxruntime import InferenceSession
 
 from pocketbert.artifacts import Artifact, read_artifact
 from pocketbert.data.dataset import Split
 from pocketbert.data.tokenize import TextEncoder
-from pocketbert.errors import ExportError, ParamsError
+from pocketbert.errors import ParamsError, PocketBertError
 from pocketbert.params import QuantizeParams
+from pocketbert.quantize.blocks import quantize_blocks
 from pocketbert.quantize.flatbuffer import float_ops, tables_to_embedding_lookup
+from pocketbert.quantize.onnx_tables import quantize_tables
 from pocketbert.quantize.run import quantize_artifact
 from pocketbert.runtimes.engines import open_runtime
 
 
 def quantize(
-    recipe: dict[str, object], sources: list[Artifact], train: Split, folder: Path
+    recipe: dict[str, object], sources: list[Artifact], train: Split, folder: Path, clip: float | None = None
 ) -> tuple[Artifact, dict[str, object]]:
-    params = QuantizeParams.model_validate({"calibration": {"rows": 12}, "recipes": {"it": recipe}})
+    params = QuantizeParams.model_validate({"calibration": {"rows": 12, "clip": clip}, "recipes": {"it": recipe}})
     quantize_artifact(params, "it", {a.card.format: a.folder for a in sources}, train, folder)
     return read_artifact(folder), json.loads((folder / "recipe.json").read_text())
+
+
+def stored_types(artifact: Artifact) -> dict[str, str]:
+    tensors = onnx_format.load(artifact.model_path).graph.initializer
+    return {t.name: onnx_format.TensorProto.DataType.Name(t.data_type) for t in tensors}
 
 
 def int8_tensors(artifact: Artifact) -> list[dict[str, object]]:
@@ -37,12 +48,15 @@ def test_every_variant_is_a_complete_artifact_that_classifies(
         card, source = artifact.card, {"onnx": onnx, "tflite": tflite}[artifact.card.format]
         assert card.name == variant
         assert card.recipe == variant.split("-")[1]
-        assert card.precision == ("fp16" if "fp16" in variant else "int8")
+        bits = "fp16" if variant.endswith("-fp16") else "int4" if "i4" in variant or "int4" in variant else "int8"
+        assert card.precision == bits
         assert (card.sequence_length, card.max_length) == (source.card.sequence_length, source.card.max_length)
         assert artifact.size_bytes < source.size_bytes
         record = json.loads((artifact.folder / "recipe.json").read_text())
         assert record["source_md5"] == source.md5()
         assert (record["calibration"] is not None) == ("static" in variant)
+        assert sum(record["bytes"].values()) == artifact.size_bytes
+        assert record["bytes"]["other"] < 100
         runtime = open_runtime(artifact)
         rows = TextEncoder(artifact.folder).encode(toy_split.texts, 16)
         assert np.mean(runtime.run(rows).argmax(axis=1) == toy_split.targets) > 0.95, variant
@@ -64,18 +78,102 @@ def test_embedding_tables_are_quantized(quantized: dict[str, Artifact]) -> None:
     for variant in ("tflite-dynamic_wi8_afp32", "tflite-static_wi8_ai8"):
         (table,) = [t for t in int8_tensors(quantized[variant]) if list(t["shape"]) == [25, 32]]
         assert len(table["quantization_parameters"]["scales"]) == 25
-    model = onnx_format.load(quantized["onnx-dynamic_int8"].model_path)
-    stored = {tuple(t.dims): t.data_type for t in model.graph.initializer}
-    # ONNX Runtime quantizes the table of a Gather as an activation: unsigned, one scale.
-    assert stored[25, 32] == onnx_format.TensorProto.UINT8
+    for variant in ("onnx-dynamic_int8", "onnx-static_int8", "onnx-weight_only_int8"):
+        stored = stored_types(quantized[variant])
+        assert stored["encoder.embeddings.word_embeddings.weight_int8"] == "INT8"
+    assert stored_types(quantized["onnx-weight_only_int4"])["encoder.embeddings.word_embeddings.weight_int4"] == "UINT8"
 
 
-def test_embeddings_can_stay_in_float(tflite: Artifact, toy_split: Split, tmp_path: Path) -> None:
-    options = {"format": "tflite", "recipe": "dynamic_wi8_afp32", "options": {"embeddings": False}}
-    artifact, record = quantize(options, [tflite], toy_split, tmp_path / "q")
-    assert record["applied"]["embedding_lookups"] == 0
-    assert [25, 32] not in [list(t["shape"]) for t in int8_tensors(artifact)]
-    assert int8_tensors(artifact)
+@pytest.mark.parametrize("recipe", [("tflite", "dynamic_wi8_afp32"), ("onnx", "weight_only_int8"), ("onnx", "fp16")])
+def test_tables_are_stored_as_asked_and_the_model_still_classifies(
+    recipe: tuple[str, str], tflite: Artifact, onnx: Artifact, toy_split: Split, tmp_path: Path
+) -> None:
+    sizes = []
+    for embeddings in ("float", "fp16", "int8", "int4"):
+        chosen = {"format": recipe[0], "recipe": recipe[1], "options": {"embeddings": embeddings}}
+        artifact, record = quantize(chosen, [tflite, onnx], toy_split, tmp_path / embeddings)
+        sizes.append(record["bytes"]["embeddings"])
+        logits = open_runtime(artifact).run(TextEncoder(artifact.folder).encode(toy_split.texts, 16))
+        assert np.mean(logits.argmax(axis=1) == toy_split.targets) > 0.95, embeddings
+    assert sizes == sorted(set(sizes), reverse=True)
+
+
+@given(hnp.arrays(np.float32, (5, 64), elements=st.floats(-100, 100, width=32)), st.booleans(), st.sampled_from([4, 8]))
+def test_a_block_is_off_by_half_a_step_at_most(values: np.ndarray, symmetric: bool, bits: int) -> None:
+    blocks = quantize_blocks(values.reshape(5, 2, 32), bits, symmetric)
+    zero = 2 ** (bits - 1) if blocks.zero is None else blocks.zero[..., None]
+    back = (blocks.levels.astype(np.float32) - zero) * blocks.scale[..., None]
+    # A symmetric block has one level less on the side away from its furthest value; a zero point is rounded too.
+    limit = (1.0 if symmetric else 1.001) * np.abs(blocks.scale[..., None]) + 1e-6
+    assert np.all(np.abs(back - values.reshape(5, 2, 32)) <= limit)
+
+
+def test_packed_levels_are_read_back_by_onnx_runtime(onnx: Artifact) -> None:
+    model = onnx_format.load(onnx.model_path)
+    before = run_first_table(model)
+    assert quantize_tables(model, "int4", kept=()) == 3
+    after = run_first_table(model)
+    assert 0 < np.abs(before - after).max() < np.abs(before).max() / 7
+
+
+def run_first_table(model: onnx_format.ModelProto) -> np.ndarray:
+    """The looked-up word embeddings of every id."""
+    copy = onnx_format.ModelProto()
+    copy.CopyFrom(model)
+    looked_up = "/encoder/embeddings/word_embeddings/Gather_output_0"
+    copy.graph.output.append(onnx_format.helper.make_tensor_value_info(looked_up, 1, None))
+    session = InferenceSession(copy.SerializeToString(), providers=["CPUExecutionProvider"])
+    ids = np.arange(16, dtype=np.int64)[None]
+    feed = {
+        v.name: ids if v.name == "input_ids" else np.ones_like(ids) * (v.name == "attention_mask")
+        for v in session.get_inputs()
+    }
+    return session.run([looked_up], feed)[0]
+
+
+@pytest.mark.parametrize("recipe", ["dynamic_int8", "static_int8", "weight_only_int4", "fp16"])
+def test_excluded_onnx_nodes_stay_in_float(recipe: str, onnx: Artifact, toy_split: Split, tmp_path: Path) -> None:
+    chosen = {
+        "format": "onnx",
+        "recipe": recipe,
+        "options": {"exclude": [r"layer\.0/", "linear_1/Gemm$", "word_embeddings"]},
+    }
+    artifact, record = quantize(chosen, [onnx], toy_split, tmp_path / "q")
+    before, after = onnx_format.load(onnx.model_path), onnx_format.load(artifact.model_path)
+    weights = {n.input[1] for n in before.graph.node if n.op_type == "MatMul" and "layer.0/" in n.name}
+    floats = {t.name for t in after.graph.initializer if t.data_type == onnx_format.TensorProto.FLOAT}
+    constants = {t.name for t in before.graph.initializer}
+    assert weights & constants <= floats
+    assert "encoder.embeddings.word_embeddings.weight" in floats
+    assert any("linear_1" in name for name in floats)
+    assert not any(name in floats for name in constants if "linear_0.weight" in name)
+    assert (
+        not {n.input[1] for n in before.graph.node if n.op_type == "MatMul" and "layer.1/" in n.name}
+        & constants
+        & floats
+    )
+    assert record["applied"]["excluded"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("layer_9", "'layer_9' is found in the name of no"), ("(", "'(' is no regular expression")],
+)
+@pytest.mark.parametrize("recipe", [("tflite", "dynamic_wi8_afp32"), ("onnx", "dynamic_int8")])
+def test_a_pattern_that_excludes_nothing_is_one_clear_line(
+    pattern: str,
+    message: str,
+    recipe: tuple[str, str],
+    tflite: Artifact,
+    onnx: Artifact,
+    toy_split: Split,
+    tmp_path: Path,
+) -> None:
+    chosen = {"format": recipe[0], "recipe": recipe[1], "options": {"exclude": [pattern]}}
+    with pytest.raises(ParamsError) as caught:
+        quantize(chosen, [tflite, onnx], toy_split, tmp_path / "q")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_excluded_ops_stay_in_float(tflite: Artifact, toy_split: Split, tmp_path: Path) -> None:
@@ -98,6 +196,44 @@ def test_static_quantizes_fully_connected_activations_but_not_the_classifier(
         assert (op.outputs[0][1] in int8_names) == (op.outputs[0][1] not in dynamic)
     assert record["calibration"]["drawn"] == 32
     assert len(record["calibration"]["sha256"]) == 64
+
+
+def test_static_onnx_reads_calibrated_scales(quantized: dict[str, Artifact], onnx: Artifact) -> None:
+    artifact = quantized["onnx-static_int8"]
+    record = json.loads((artifact.folder / "recipe.json").read_text())
+    nodes = onnx_format.load(artifact.model_path).graph.node
+    kinds = Counter(node.op_type for node in nodes)
+    products = [n for n in onnx_format.load(onnx.model_path).graph.node if n.op_type in ("MatMul", "Gemm")]
+    attention = 2 * 2
+    dynamic = record["applied"]["dynamic_instead"]
+    assert dynamic[-1].startswith("/head/linear_1")
+    assert kinds["MatMulInteger"] == len(dynamic) < len(products) - attention
+    # A scale of the input and one of the weights for each product; products that share an input share its scale.
+    assert kinds["DequantizeLinear"] > kinds["QuantizeLinear"] > 0
+    scales = {t.name: t for t in onnx_format.load(artifact.model_path).graph.initializer}
+    weights = [
+        scales[n.input[1]].dims for n in nodes if n.op_type == "DequantizeLinear" and len(scales[n.input[1]].dims)
+    ]
+    assert weights
+
+
+@pytest.mark.parametrize("ranges", ["percentile", "entropy"])
+@pytest.mark.parametrize("recipe", [("tflite", "static_wi8_ai8"), ("onnx", "static_int8")])
+def test_ranges_of_other_methods_are_no_wider_and_the_model_still_classifies(
+    ranges: str, recipe: tuple[str, str], tflite: Artifact, onnx: Artifact, toy_split: Split, tmp_path: Path
+) -> None:
+    widths = []
+    for number, method in enumerate(("min_max", ranges)):
+        chosen = {"format": recipe[0], "recipe": recipe[1], "options": {"ranges": method}}
+        artifact, record = quantize(
+            chosen, [tflite, onnx], toy_split, tmp_path / str(number), clip=None if number == 0 else 99.0
+        )
+        widths.append({k: high - low for k, (low, high, _) in record["applied"]["ranges_min_max_crest"].items()})
+        logits = open_runtime(artifact).run(TextEncoder(artifact.folder).encode(toy_split.texts, 16))
+        assert np.mean(logits.argmax(axis=1) == toy_split.targets) > 0.9
+    assert widths[0].keys() == widths[1].keys()
+    assert all(widths[1][name] <= widths[0][name] for name in widths[0])
+    assert sum(widths[1].values()) < sum(widths[0].values())
 
 
 def test_a_small_crest_factor_makes_every_op_dynamic(tflite: Artifact, toy_split: Split, tmp_path: Path) -> None:
@@ -134,7 +270,7 @@ def test_gather_and_embedding_lookup_give_the_same_logits(tflite: Artifact, tmp_
 
 
 def test_onnx_options_reach_the_quantizer(onnx: Artifact, toy_split: Split, tmp_path: Path) -> None:
-    options = {"weight_type": "QUInt8", "operations": ["MatMul"], "per_channel": False}
+    options = {"weight_type": "QUInt8", "embeddings": "float", "per_channel": False}
     recipe = {"format": "onnx", "recipe": "dynamic_int8", "options": options}
     artifact, _ = quantize(recipe, [onnx], toy_split, tmp_path / "q")
     kinds = Counter(tensor.data_type for tensor in onnx_format.load(artifact.model_path).graph.initializer)
@@ -162,14 +298,20 @@ def test_an_unknown_operation_is_named_with_the_nearest(tflite: Artifact, toy_sp
         quantize(recipe, [tflite], toy_split, tmp_path / "q")
 
 
-@pytest.mark.parametrize("recipe", ["fp16", "dynamic_wi8_afp32"])
-def test_a_damaged_source_is_one_clear_line(recipe: str, tflite: Artifact, toy_split: Split, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    # What is to compute in fp16 is looked through first.
+    [("fp16", r"model\.tflite does not start as a TFLite file"), ("dynamic_wi8_afp32", r"failed on .*model\.tflite")],
+)
+def test_a_damaged_source_is_one_clear_line(
+    recipe: str, message: str, tflite: Artifact, toy_split: Split, tmp_path: Path
+) -> None:
     import shutil
 
     folder = tmp_path / "source"
     shutil.copytree(tflite.folder, folder)
     content = tflite.model_path.read_bytes()
     (folder / "model.tflite").write_bytes(b"\0" * 64 + content[64:500])
-    with pytest.raises(ExportError, match=rf"it: {recipe} failed on .*model\.tflite") as caught:
+    with pytest.raises(PocketBertError, match=message) as caught:
         quantize({"format": "tflite", "recipe": recipe}, [read_artifact(folder)], toy_split, tmp_path / "q")
     assert "\n" not in str(caught.value)

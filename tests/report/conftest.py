@@ -61,6 +61,7 @@ def write_sources(root: Path, classes: int = 28, rows: int = 1200, devices: tupl
     proof = {"params": {"rows": 128, "logit_rel_diff_max": 1e-4, "agreement_min": 1.0, "seed": 13},
              "probes": {"real": 128, "holes": 4, "padded": 2}, "artifacts": proven}  # fmt: skip
     write_json(root / "results/validate/validate.json", proof)
+    write_json(root / "results/validate/layers.json", _layers())
     write_json(
         root / "models/classifier/config.json",
         {"encoder": {"model_type": "bert", "num_hidden_layers": 3, "hidden_size": 384, "num_attention_heads": 12,
@@ -76,8 +77,24 @@ def write_sources(root: Path, classes: int = 28, rows: int = 1200, devices: tupl
         validated=root / "results/validate",
         evaluated=root / "results/evaluate",
         benchmarked=root / "results/benchmark",
+        sensitivity=root / "results/sensitivity",
         curves=curves,
     )
+
+
+def _layers() -> dict[str, Any]:
+    """As validate writes it: two exports and the TensorFlow graph between them."""
+    names = ["embeddings", "layer.0", "layer.1", "layer.2", "pooling", "head.linear_0", "logits"]
+    artifacts: dict[str, Any] = {}
+    for artifact, scale in (("onnx-fp32", 1e-6), ("tensorflow", 2e-6), ("tflite-fp32", 3e-6)):
+        layers = [
+            {"layer": name, "max_abs_diff": scale * (i + 1), "mean_abs_diff": scale / 9, "rel_diff": scale * (i + 2),
+             "cosine": 0.9999999, "spread": 0.5, "place": None}
+            for i, name in enumerate(names)
+        ]  # fmt: skip
+        artifacts[artifact] = {"rows": ["real", "real", "longest", "padding"], "unknown": None, "worst": "logits",
+                               "first_divergence": None, "layers": layers}  # fmt: skip
+    return {"limit": 1e-4, "artifacts": artifacts}
 
 
 def _write_data(folder: Path, names: list[str], rows: int) -> None:
@@ -112,12 +129,14 @@ def _write_evaluation(folder: Path, classes: int, rows: int, generator: np.rando
             {"artifact": name, "format": kind, "recipe": recipe, "precision": precision, "md5": md5_of(name),
              "size_bytes": round(size * 1e6), "sequence_length": 128, "rows": rows, "accuracy": share,
              "macro_f1": share - 0.002, "ece": 0.031, "accuracy_drop": 100 * (0.964 - share),
+             "valid_rows": rows, "valid_accuracy": share, "valid_accuracy_drop": 100 * (0.964 - share),
              "logit_max_abs_diff": rel and 1.7 * rel, "logit_rel_diff": rel, "agreement": rel and 0.99,
              "runtime": "litert 2.3.0"}
         )  # fmt: skip
     folder.mkdir(parents=True)
     write_json(folder / "evaluate.json", document)
-    pq.write_table(pa.table(columns), folder / "predictions.parquet")
+    for table in ("predictions.parquet", "valid_predictions.parquet"):
+        pq.write_table(pa.table(columns), folder / table)
 
 
 def _write_benchmark(folder: Path, device: str, generator: np.random.Generator) -> None:

@@ -232,3 +232,20 @@ def test_real_data_is_not_called_synthetic(sources: Sources) -> None:
     build_report(PARAMS, sources, Path("report"))
     assert "ynthetic" not in Path("report/MODEL_CARD.md").read_text(encoding="utf-8")
     assert "ynthetic" not in Path("report/index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_the_layers_and_where_they_diverge(sources: Sources) -> None:
+    path = sources.validated / "layers.json"
+    document = json.loads(path.read_text())
+    off = document["artifacts"]["tflite-fp32"]
+    off["first_divergence"] = "layer.1"
+    off["layers"][2] |= {"rel_diff": None, "max_abs_diff": None}
+    document["artifacts"]["onnx-fp32"] |= {"layers": [], "unknown": "no layer can be told", "worst": None}
+    path.write_text(json.dumps(document))
+    build_report(ReportParams(), sources, Path("report"))
+    page = Path("report/index.html").read_text()
+    section = page[page.index('<section id="layers">') : page.index('<section id="latency">')]
+    assert "<svg" in section
+    assert section.count("<tr><td>layer.") == 3
+    assert '<td class="fail">–' in section
+    assert "<td>no layer can be told</td><td>none</td><td>layer.1</td>" in section

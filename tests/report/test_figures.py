@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pocketbert.errors import PocketBertError
 from pocketbert.params import Budget
-from pocketbert.report.budgets import check_budgets, headline_row
+from pocketbert.report.budgets import check_budgets
 from pocketbert.report.format import UNKNOWN, megabytes, milliseconds, percent, points, scientific, significant
 from pocketbert.report.labels import Box, place_labels
 from pocketbert.report.pareto import pareto_front
@@ -120,18 +120,6 @@ def test_an_invalid_row_fails_even_a_budget_of_size(rows: list[ResultRow]) -> No
     (verdict,) = check_budgets([Budget(artifact="onnx-fp32", size_bytes_max=10**12)], broken)
     assert not verdict.passed
     assert "not measured: killed" in str(verdict)
-
-
-def test_headline_is_the_fastest_that_keeps_its_budgets(rows: list[ResultRow]) -> None:
-    def chosen(*budgets: Budget) -> str | None:
-        row = headline_row(budgets, rows)
-        return row and row.artifact
-
-    assert chosen() == "tflite-dynamic_wi8_afp32"
-    assert chosen(Budget(artifact="onnx-*", accuracy_drop_max=2.0)) == "onnx-dynamic_int8"
-    assert chosen(Budget(artifact="onnx-*", accuracy_drop_max=0.7)) == "onnx-fp32"
-    assert chosen(Budget(artifact="teacher", accuracy_drop_max=2.0)) is None
-    assert headline_row([], []) is None
 
 
 @given(st.floats(1e-6, 1e9))

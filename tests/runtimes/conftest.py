@@ -16,9 +16,14 @@ LENGTH = 16
 VARIANTS = {
     "onnx-fp16": {"format": "onnx", "recipe": "fp16"},
     "onnx-dynamic_int8": {"format": "onnx", "recipe": "dynamic_int8"},
+    "onnx-static_int8": {"format": "onnx", "recipe": "static_int8"},
+    "onnx-weight_only_int8": {"format": "onnx", "recipe": "weight_only_int8"},
+    "onnx-weight_only_int4": {"format": "onnx", "recipe": "weight_only_int4"},
     "tflite-fp16": {"format": "tflite", "recipe": "fp16"},
     "tflite-weight_only_wi8_afp32": {"format": "tflite", "recipe": "weight_only_wi8_afp32"},
+    "tflite-weight_only_wi4_afp32": {"format": "tflite", "recipe": "weight_only_wi4_afp32"},
     "tflite-dynamic_wi8_afp32": {"format": "tflite", "recipe": "dynamic_wi8_afp32"},
+    "tflite-dynamic_wi4_afp32": {"format": "tflite", "recipe": "dynamic_wi4_afp32"},
     "tflite-static_wi8_ai8": {"format": "tflite", "recipe": "static_wi8_ai8"},
 }
 

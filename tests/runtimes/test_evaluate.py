@@ -32,12 +32,19 @@ def add_node(artifact: Artifact, folder: Path, name: str, kind: str, value: floa
     return broken
 
 
+def half(split: Split) -> Split:
+    """Every second row, as a validation split that cannot be taken for the test split."""
+    return Split(split.texts[::2], split.targets[::2])
+
+
 @pytest.fixture(scope="module")
 def evaluated(
     every_artifact: list[Artifact], toy_split: Split, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, dict[str, float]]]:
     folder = tmp_path_factory.mktemp("evaluated")
-    metrics = evaluate_artifacts(PARAMS, every_artifact, toy_split, folder / "results", folder / "plots")
+    metrics = evaluate_artifacts(
+        PARAMS, every_artifact, toy_split, half(toy_split), folder / "results", folder / "plots"
+    )
     return folder, metrics
 
 
@@ -53,6 +60,8 @@ def test_rows_hold_every_figure_in_order(
         assert row["sequence_length"] == LENGTH
         assert row["accuracy"] > 0.95
         assert row["accuracy_drop"] == pytest.approx(100 * (rows[0]["accuracy"] - row["accuracy"]))
+        assert row["rows"] == 2 * row["valid_rows"] == 192
+        assert row["valid_accuracy_drop"] == pytest.approx(100 * (rows[0]["valid_accuracy"] - row["valid_accuracy"]))
         assert row["runtime"].startswith(
             {"torch": "torch 2", "onnx": "onnxruntime 1", "tflite": "litert 2"}[row["format"]]
         )
@@ -77,6 +86,12 @@ def test_predictions_and_confusion_are_those_of_the_models(
     for name, figures in metrics.items():
         right = np.mean(np.array(table[name]) == toy_split.targets)
         assert right == pytest.approx(figures["accuracy"])
+    chosen_by = pq.read_table(folder / "results/valid_predictions.parquet").to_pydict()
+    assert list(chosen_by) == list(table)
+    for name, figures in metrics.items():
+        assert chosen_by[name] == table[name][::2]
+        right = np.mean(np.array(chosen_by[name]) == np.array(chosen_by["label"]))
+        assert right == pytest.approx(figures["valid_accuracy"])
     lines = (folder / "plots/confusion.csv").read_text().splitlines()
     assert lines[0] == "actual,predicted"
     assert len(lines) == len(toy_split) + 1
@@ -99,7 +114,8 @@ def test_a_multi_label_task_is_scored_by_whole_rows(
         copy_artifact(artifact, tmp_path / artifact.name, "multi_label") for artifact in (teacher, student, onnx)
     ]
     targets = np.eye(3, dtype=np.float32)[toy_split.targets]
-    metrics = evaluate_artifacts(PARAMS, artifacts, Split(toy_split.texts, targets), tmp_path / "r", tmp_path / "p")
+    split = Split(toy_split.texts, targets)
+    metrics = evaluate_artifacts(PARAMS, artifacts, split, half(split), tmp_path / "r", tmp_path / "p")
     runtime = open_runtime(student)
     over_half = run_texts(student, runtime, toy_split.texts, LENGTH) > 0
     assert metrics["student"]["accuracy"] == pytest.approx(np.mean((over_half == targets).all(axis=1)))
@@ -122,7 +138,9 @@ def test_a_broken_artifact_is_named(
 ) -> None:  # fmt: skip
     broken = add_node(onnx, tmp_path / "broken", "onnx-broken", kind, value)
     with pytest.raises(ProofError, match=message):
-        evaluate_artifacts(PARAMS, [teacher, student, onnx, broken], toy_split, tmp_path / "r", tmp_path / "p")
+        evaluate_artifacts(
+            PARAMS, [teacher, student, onnx, broken], toy_split, toy_split, tmp_path / "r", tmp_path / "p"
+        )
     assert not (tmp_path / "r").exists()
 
 
@@ -132,11 +150,11 @@ def test_other_classes_are_refused(
     other = copy_artifact(onnx, tmp_path / "other", name="onnx-other")
     (other.folder / "labels.json").write_text('{"labels": ["x", "y", "z"], "problem_type": "single_label"}')
     with pytest.raises(ProofError, match="the classes of onnx-other are not those of the student"):
-        evaluate_artifacts(PARAMS, [teacher, student, other], toy_split, tmp_path / "r", tmp_path / "p")
+        evaluate_artifacts(PARAMS, [teacher, student, other], toy_split, toy_split, tmp_path / "r", tmp_path / "p")
 
 
 def test_the_first_two_must_be_teacher_and_student(
     student: Artifact, onnx: Artifact, toy_split: Split, tmp_path: Path
 ) -> None:
     with pytest.raises(ProofError, match="do not start with teacher and student"):
-        evaluate_artifacts(PARAMS, [student, onnx], toy_split, tmp_path / "r", tmp_path / "p")
+        evaluate_artifacts(PARAMS, [student, onnx], toy_split, toy_split, tmp_path / "r", tmp_path / "p")

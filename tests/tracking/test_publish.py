@@ -58,21 +58,33 @@ def run_recorded(stage: str, params: Section) -> str | None:
         return run.run_id
 
 
-@pytest.fixture
-def built(project: Path) -> Path:
+@pytest.fixture(scope="session")
+def built_once(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline whose stages ran, in miniature."""
-    run_recorded("distill", PARAMS.distill)
-    run_recorded("quantize/tflite-fp16", PARAMS.quantize)
-    # Left by a recipe that params.yaml no longer has.
-    write("metrics/quantize/gone.json", '{"size_bytes": 1}')
-    for folder, name in zip(FOLDERS, ("onnx-fp32", "tflite-fp32", "tflite-fp16"), strict=True):
-        write_model(folder, name, f"weights of {name}")
-    write("report/index.html", "<html></html>")
-    write("report/MODEL_CARD.md", "# card")
-    write("report/results.csv", COLUMNS + "tflite-fp16,tflite,local,0.95,3.5,\n")
-    write("params.yaml", "distill: {temperature: 2.0}\n")
-    write("dvc.yaml", "stages: {}\n")
-    write_lock({"distill": lock_entry("distill")})
+    folder = tmp_path_factory.mktemp("built")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        run_recorded("distill", PARAMS.distill)
+        run_recorded("quantize/tflite-fp16", PARAMS.quantize)
+        # Left by a recipe that params.yaml no longer has.
+        write("metrics/quantize/gone.json", '{"size_bytes": 1}')
+        for model, name in zip(FOLDERS, ("onnx-fp32", "tflite-fp32", "tflite-fp16"), strict=True):
+            write_model(model, name, f"weights of {name}")
+        write("report/index.html", "<html></html>")
+        write("report/MODEL_CARD.md", "# card")
+        write("report/results.csv", COLUMNS + "tflite-fp16,tflite,local,0.95,3.5,\n")
+        write("params.yaml", "distill: {temperature: 2.0}\n")
+        write("dvc.yaml", "stages: {}\n")
+        write_lock({"distill": lock_entry("distill")})
+    return folder
+
+
+@pytest.fixture
+def built(project: Path, built_once: Path) -> Path:
+    """A copy of it as the working folder. (Artifacts of all copies lie in the folder of the first.)"""
+    shutil.copytree(built_once, project, dirs_exist_ok=True)
     return project
 
 
@@ -125,6 +137,35 @@ def test_the_parent_run_holds_everything(built: Path, store: Connect) -> None:
         "models/tflite-fp16/model.bin", "models/tflite-fp16/artifact.json", "models/tflite-fp16/tokenizer.json",
         "models/tflite-fp32/model.bin", "models/tflite-fp32/artifact.json", "models/tflite-fp32/tokenizer.json",
     }  # fmt: skip
+
+
+def choose(name: str | None) -> None:
+    write("report/choice.json", json.dumps({"chosen": name, "reason": f"{name} is the fastest"}))
+
+
+def test_the_chosen_artifact_alone_has_the_alias(built: Path, store: Connect) -> None:
+    def aliases() -> dict[str, Any]:
+        # Version numbers are int or str, depending on the store.
+        models = store().client.search_registered_models()
+        return {m.name: str(m.aliases["chosen"]) if "chosen" in m.aliases else None for m in models}
+
+    # Chosen, therefore registered, although no pattern names it.
+    choose("onnx-fp32")
+    document = publish()
+    tags = store().client.get_run(document["run_id"]).data.tags
+    assert tags["pocketbert.chosen"] == "onnx-fp32"
+    assert tags["pocketbert.chosen_reason"] == "onnx-fp32 is the fastest"
+    none = dict.fromkeys(("pocketbert-onnx-fp32", "pocketbert-tflite-fp16", "pocketbert-tflite-fp32"))
+    assert aliases() == none | {"pocketbert-onnx-fp32": "1"}
+    before = everything(store())
+    publish()
+    assert everything(store()) == before
+    choose("tflite-fp16")
+    publish()
+    assert aliases() == none | {"pocketbert-tflite-fp16": "1"}
+    choose(None)
+    publish()
+    assert aliases() == none
 
 
 def test_stage_runs_are_its_children(built: Path, store: Connect) -> None:

@@ -1,0 +1,1 @@
+"""`pocketbert scan`: which tensors of a model file half precision cannot hold."""
