@@ -1,4 +1,4 @@
-"""What a stage's outputs were made of: versions, seed, git commit, input hash, MLflow run."""
+"""What a stage's outputs were made of: versions, seed, git commit, input hash, execution."""
 
 import json
 import platform
@@ -22,7 +22,6 @@ def write_provenance(
     stage: str,
     params: Section,
     input_hash: str,
-    run_id: str | None,
     execution_id: str,
     started: float,
 ) -> None:
@@ -34,7 +33,7 @@ def write_provenance(
         "input_hash": input_hash,
         "git_commit": git_commit(),
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "mlflow_run_id": run_id,
+        # A tag of the MLflow run, whose own id is not known before the store has answered.
         "execution_id": execution_id,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "duration_s": round(time.time() - started, 3),

@@ -121,7 +121,6 @@ def execute(function: StageFunction, argv: list[str]) -> Metrics:
             stage=stage_id,
             params=own,
             input_hash=input_hash,
-            run_id=run.run_id,
             execution_id=run.execution_id,
             started=started,
         )

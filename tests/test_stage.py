@@ -94,7 +94,6 @@ def test_provenance_names_what_the_outputs_were_made_of() -> None:
     assert document["stage"] == "distill"
     assert document["seed"] == 7
     assert document["params"]["temperature"] == 4.0
-    assert document["mlflow_run_id"] is None
     assert (STATE_FOLDER / "spool" / f"{document['execution_id']}.jsonl").is_file()
     assert document["git_commit"] is None
     assert document["packages"]["torch"]

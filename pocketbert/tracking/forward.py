@@ -3,12 +3,10 @@
     python -m pocketbert.tracking.forward SPOOL DESCRIPTOR
 
 A process and not a thread: importing mlflow takes a core for seconds, which the stage needs for its own imports.
-It shares the lock on the spool with the stage (the inherited descriptor), reads the parameters as one line of JSON
-from standard input, and says on standard output what the stage may wait for: a line when it is ready, then the
-run's id, or an empty line as long as the store does not take it. The end of standard input is the end of the stage.
+It shares the lock on the spool with the stage (the inherited descriptor) and reads the parameters as one line of JSON
+from standard input, whose end is the end of the stage. The stage does not wait for it; `publish` does.
 """
 
-import contextlib
 import logging
 import select
 import signal
@@ -22,14 +20,13 @@ from pocketbert.params import PublishParams
 from pocketbert.redaction import hide_secrets
 from pocketbert.tracking.delivery import Delivery, deliver_left_behind
 from pocketbert.tracking.location import spool_folder, tracking_uri
-from pocketbert.tracking.sender import READY
 from pocketbert.tracking.spool import Spool
 from pocketbert.tracking.store import Store, import_mlflow, patience
 
 _PERIOD_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 _REQUEST_TIMEOUT_S = 4
-# A stage that was killed waits for nobody: its record is delivered within this time, or by the next stage.
+# So long it goes on after its stage; then the record is left to the next stage.
 _LAST_WORDS_S = 60
 
 _log = logging.getLogger("pocketbert.tracking")
@@ -43,7 +40,6 @@ class Forwarder:
         self._params = params
         self._store: Store
         self._delivery: Delivery | None = None
-        self._said: str | None = None
         self._failures = 0
         # Whether what others left behind has been looked after.
         self._swept = False
@@ -63,9 +59,9 @@ class Forwarder:
         except Exception as error:  # noqa: BLE001
             self._complain(error)
             self._failures += 1
+            if ending:
+                _log.warning("a record is kept in %s; the next stage or `dvc repro publish` sends it", self._spool.path)
             return None if ending else min(_PERIOD_S * 2.0**self._failures, _LONGEST_PAUSE_S)
-        finally:
-            self._report()
         if self._failures:
             _log.info("the MLflow store answers again")
         self._failures = 0
@@ -76,7 +72,6 @@ class Forwarder:
         if self._delivery is None:
             self._delivery = self._open()
         ended = self._delivery.forward()
-        self._report()
         if ending and not ended:
             self._delivery.close_killed()
         if ended or ending:
@@ -87,11 +82,8 @@ class Forwarder:
         return ended or ending
 
     def _open(self) -> Delivery:
-        try:
-            _require_listener(tracking_uri(self._params))
-            import_mlflow()
-        finally:
-            _say(READY)
+        _require_listener(tracking_uri(self._params))
+        import_mlflow()
         self._store = Store(self._params)
         return Delivery(self._spool, self._store)
 
@@ -101,13 +93,6 @@ class Forwarder:
         # Another execution's record must not hold up this one's.
         except Exception as error:  # noqa: BLE001
             self._complain(error)
-
-    def _report(self) -> None:
-        """Say the run's id once it is known, and once that it is not."""
-        run_id = (self._delivery.run_id if self._delivery else None) or ""
-        if run_id != self._said:
-            self._said = run_id
-            _say(run_id)
 
     def _complain(self, error: Exception) -> None:
         if self._failures == 0:
@@ -130,12 +115,6 @@ def _require_listener(uri: str) -> None:
     if parts.scheme in ("http", "https") and parts.scheme not in getproxies():
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         socket.create_connection((parts.hostname or "", port), _REQUEST_TIMEOUT_S).close()
-
-
-def _say(line: str) -> None:
-    # The stage was killed: there is nobody to tell.
-    with contextlib.suppress(BrokenPipeError):
-        print(line, flush=True)
 
 
 if __name__ == "__main__":

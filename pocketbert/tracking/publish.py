@@ -20,6 +20,7 @@ from pocketbert.tracking.delivery import deliver_left_behind
 from pocketbert.tracking.flatten import flatten_params
 from pocketbert.tracking.location import exclusively, spool_folder, tracking_uri
 from pocketbert.tracking.registry import RegisteredVersion, mark_chosen, register, to_register
+from pocketbert.tracking.spool import wait_until_sent
 from pocketbert.tracking.state import (
     StageRecord,
     headline_metrics,
@@ -41,6 +42,8 @@ STATE_TAG = "pocketbert.state"
 _UPLOADED_TAG = "pocketbert.uploaded"
 # A server may pass an upload on to a slow object store before it answers.
 _REQUEST_TIMEOUT_S, _RETRIES = 60, 2
+# The stage before may still be sending.
+_SENDERS_TIMEOUT_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -72,11 +75,13 @@ def publish_pipeline(params: Params, report: Path, folders: list[Path], publishe
     uri = tracking_uri(params.publish)
     with _explained(uri), patience(_REQUEST_TIMEOUT_S, _RETRIES), exclusively("publish"):
         store = Store(params.publish)
+        records = stage_records(params)
+        wait_until_sent(spool_folder(), [record.execution_id for record in records], _SENDERS_TIMEOUT_S)
         deliver_left_behind(spool_folder(), store)
         run = _parent(store, f"{student_summary(params)} {state[:7]}", state)
         run_id: str = run.info.run_id
         with _closing(store, run):
-            links = _link_stages(store, run_id, stage_records(params))
+            links = _link_stages(store, run_id, records)
             versions = [
                 register(store, run_id, params.publish, artifact, {STATE_TAG: state})[0]
                 for artifact in to_register(params.publish, artifacts, choice.artifact if choice else None)
@@ -133,7 +138,7 @@ def _link_stages(store: Store, parent: str, records: list[StageRecord]) -> dict[
         else:
             # Its outputs came from a DVC remote, or were made while another store was in use.
             _log.info("the run of %s is not in this MLflow store", record.stage)
-            links[f"stage.{record.stage}"] = record.run_id or f"execution {record.execution_id}"
+            links[f"stage.{record.stage}"] = f"execution {record.execution_id}"
     return links
 
 

@@ -9,7 +9,8 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -172,3 +173,22 @@ class Spool:
 def left_behind(folder: Path) -> list[Path]:
     """Spools in a folder, oldest first; `Spool.adopt` tells which of them have no owner."""
     return sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
+
+
+def wait_until_sent(folder: Path, execution_ids: Iterable[str], timeout_s: float) -> None:
+    """Wait until the spools of executions that have ended are sent or given up, or the time is up."""
+    deadline = time.monotonic() + timeout_s
+    paths = [folder / f"{execution_id}.jsonl" for execution_id in execution_ids]
+    while any(map(_is_owned, paths)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _is_owned(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -28,20 +28,14 @@ _UNRECORDED = ("publish",)
 class StageRun:
     """The record of one execution of a stage.
 
-    `execution_id` (32 hex digits) names it from the start; `run_id` is MLflow's, None while no store took it.
+    `execution_id` (32 hex digits) names it; the MLflow run carries it as a tag.
     """
 
-    def __init__(self, execution_id: str, spool: Spool | None, sender: Sender | None) -> None:
+    def __init__(self, execution_id: str, spool: Spool | None) -> None:
         self.execution_id = execution_id
         self._spool = spool
-        self._sender = sender
         self._last_step = 0
         self._lock = threading.Lock()
-
-    @property
-    def run_id(self) -> str | None:
-        """The MLflow run; waits (seconds) while the store is being opened, never for one that does not answer."""
-        return self._sender.run_id() if self._sender else None
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Record metrics of a training step; never blocks on the store and never raises."""
@@ -79,10 +73,10 @@ def open_stage_run(stage_id: str, params: Section, publish: PublishParams) -> It
     execution_id = uuid.uuid4().hex
     spool = None if stage_id in _UNRECORDED else _start(stage_id, params, execution_id)
     if spool is None:
-        yield StageRun(execution_id, None, None)
+        yield StageRun(execution_id, None)
         return
     sender = _send(spool, publish)
-    run = StageRun(execution_id, spool, sender)
+    run = StageRun(execution_id, spool)
     status: Status = "FINISHED"
     try:
         yield run
@@ -92,12 +86,8 @@ def open_stage_run(stage_id: str, params: Section, publish: PublishParams) -> It
         raise
     finally:
         run._append(End(time_ms=_now_ms(), status=status))
-        if sender is None or not sender.finish():
-            _log.warning(
-                "the MLflow record of %s is kept in %s; the next stage or `dvc repro publish` sends it",
-                stage_id,
-                spool.path,
-            )
+        if sender:
+            sender.let_go()
 
 
 def _start(stage_id: str, params: Section, execution_id: str) -> Spool | None:
@@ -133,7 +123,8 @@ def _send(spool: Spool, publish: PublishParams) -> Sender | None:
     try:
         return Sender(spool, publish)
     except OSError as error:
-        _log.warning("the process that sends the record to MLflow does not start: %s", error)
+        _log.warning("the record is kept in %s, the process that sends it does not start: %s", spool.path, error)
+        spool.close()
         return None
 
 

@@ -29,7 +29,6 @@ class StageRecord:
 
     stage: str
     execution_id: str
-    run_id: str | None
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def stage_records(params: Params) -> list[StageRecord]:
     records = []
     for path in _json_files(_PROVENANCE, params):
         document = json.loads(path.read_text(encoding="utf-8"))
-        records.append(StageRecord(document["stage"], document["execution_id"], document.get("mlflow_run_id")))
+        records.append(StageRecord(document["stage"], document["execution_id"]))
     return records
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from pocketbert.params import PublishParams
+from pocketbert.tracking.location import spool_folder
+from pocketbert.tracking.spool import left_behind, wait_until_sent
 from pocketbert.tracking.store import Store
 
 
@@ -60,7 +62,14 @@ def history(store: Store, run_id: str, key: str) -> list[tuple[int, float]]:
     return sorted((point.step, point.value) for point in points)
 
 
+def unsent() -> list[Path]:
+    """Spools that are left when no process sends any more."""
+    wait_until_sent(spool_folder(), [path.stem for path in left_behind(spool_folder())], timeout_s=90)
+    return left_behind(spool_folder())
+
+
 def the_run(store: Store, stage: str) -> Any:
-    """The one run of a stage."""
+    """The one run of a stage, when all is sent that can be."""
+    unsent()
     (run,) = store.find_runs("pocketbert.stage", stage)
     return run

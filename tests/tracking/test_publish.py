@@ -46,16 +46,16 @@ def write_lock(stages: dict[str, Any]) -> None:
         YAML(typ="safe").dump({"schema": "2.0", "stages": stages}, stream)
 
 
-def run_recorded(stage: str, params: Section) -> str | None:
-    """A stage as `pocketbert.stage` runs it."""
+def run_recorded(stage: str, params: Section) -> str:
+    """A stage as `pocketbert.stage` runs it; returns its execution id."""
     with open_stage_run(stage, params, PublishParams()) as run:
         run.log_summary({"size_bytes": 7})
         write(f"metrics/{stage}.json", json.dumps({"size_bytes": 7, "nested": {"unknown": None, "word": "gpu"}}))
         write_provenance(
             Path(f"provenance/{stage}.json"),
-            stage=stage, params=params, input_hash="0", run_id=run.run_id, execution_id=run.execution_id, started=0.0,
+            stage=stage, params=params, input_hash="0", execution_id=run.execution_id, started=0.0,
         )  # fmt: skip
-        return run.run_id
+        return run.execution_id
 
 
 @pytest.fixture(scope="session")
@@ -210,10 +210,11 @@ def test_a_stage_made_anew_in_the_same_state_updates_its_run(built: Path, store:
     write("metrics/distill.json", '{"size_bytes": 8}')
     assert publish() == first
     run = store().client.get_run(first["run_id"])
-    assert run.data.tags["stage.distill"] == again
+    distill = store().client.get_run(run.data.tags["stage.distill"])
+    assert distill.data.tags["pocketbert.execution_id"] == again
     assert run.data.metrics["distill.size_bytes"] == 8
     provenance = store().client.download_artifacts(first["run_id"], "provenance/distill.json")
-    assert json.loads(Path(provenance).read_text())["mlflow_run_id"] == again
+    assert json.loads(Path(provenance).read_text())["execution_id"] == again
 
 
 def test_each_file_of_weights_is_one_version(built: Path, store: Connect) -> None:
@@ -237,9 +238,9 @@ def test_each_file_of_weights_is_one_version(built: Path, store: Connect) -> Non
 
 
 def test_a_run_that_another_store_holds_is_named(built: Path, store: Connect) -> None:
-    write("provenance/teach.json", json.dumps({"stage": "teach", "execution_id": "ee", "mlflow_run_id": "elsewhere"}))
+    write("provenance/teach.json", json.dumps({"stage": "teach", "execution_id": "ee"}))
     tags = store().client.get_run(publish()["run_id"]).data.tags
-    assert tags["stage.teach"] == "elsewhere"
+    assert tags["stage.teach"] == "execution ee"
 
 
 def test_without_a_lock_the_report_is_the_key(built: Path, store: Connect, caplog: pytest.LogCaptureFixture) -> None:
