@@ -14,6 +14,7 @@ from pocketbert.inspection.onnx_file import read_onnx
 from pocketbert.inspection.tflite_file import read_tflite
 from pocketbert.numerics.probes import Probes
 from pocketbert.runtimes.base import TensorSpec
+from pocketbert.runtimes.litert_runtime import invoke
 
 Array = NDArray[Any]
 # A row's kind and the arrays of the file's inputs, in their order.
@@ -206,20 +207,12 @@ class TfliteDump:
 
     def run(self, arrays: Sequence[Array]) -> Iterator[tuple[str, Array]]:
         """In the order of execution; dynamic inputs are resized."""
-        interpreter = self._interpreter
         try:
-            details = interpreter.get_input_details()
-            if any(tuple(d["shape"]) != a.shape for d, a in zip(details, arrays, strict=True)):
-                for detail, array in zip(details, arrays, strict=True):
-                    interpreter.resize_tensor_input(detail["index"], array.shape)
-                interpreter.allocate_tensors()
-            for detail, array in zip(details, arrays, strict=True):
-                interpreter.set_tensor(detail["index"], array)
-            interpreter.invoke()
+            invoke(self._interpreter, arrays)
         except (ValueError, RuntimeError) as error:
             raise DeviceError(f"{self._path} cannot be run: {_reason(error)}", "Check its inputs.") from error
         for value in self._names:
-            yield value, interpreter.get_tensor(self._details[value]["index"])
+            yield value, self._interpreter.get_tensor(self._details[value]["index"])
 
 
 def _named_inputs(interpreter: Any, model: ModelFile) -> tuple[TensorSpec, ...]:

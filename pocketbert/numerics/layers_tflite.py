@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pocketbert.errors import DeviceError
 from pocketbert.numerics.layers import Array
+from pocketbert.runtimes.litert_runtime import invoke
 
 
 class TfliteTap:
@@ -68,16 +69,8 @@ class TfliteValues:
 
     def run(self, arrays: Sequence[NDArray[Any]]) -> dict[str, Array]:
         """The values for inputs given in the file's order, dequantized, as float32; raises DeviceError."""
-        interpreter = self._interpreter
         try:
-            details = interpreter.get_input_details()
-            if any(tuple(d["shape"]) != a.shape for d, a in zip(details, arrays, strict=True)):
-                for detail, array in zip(details, arrays, strict=True):
-                    interpreter.resize_tensor_input(detail["index"], array.shape)
-                interpreter.allocate_tensors()
-            for detail, array in zip(details, arrays, strict=True):
-                interpreter.set_tensor(detail["index"], array)
-            interpreter.invoke()
+            invoke(self._interpreter, arrays)
             return {value: self._read(position) for value, position in self._positions.items()}
         except (ValueError, RuntimeError) as error:
             raise _refused(self._path, error) from error

@@ -1,5 +1,6 @@
 """LiteRT's interpreter on the CPU, with its default XNNPACK delegate."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -67,3 +68,15 @@ def open_artifact(artifact: Artifact, threads: int) -> LiteRtRuntime:
             f"`pocketbert inspect` says whether it is cut short, has no signature {SIGNATURE!r} or asks for custom "
             "operators; `dvc repro` builds it again.",
         ) from error
+
+
+def invoke(interpreter: Any, arrays: Sequence[NDArray[Any]]) -> None:
+    """Run an interpreter on inputs in the file's order, resized where they are dynamic; raises what LiteRT raises."""
+    details = interpreter.get_input_details()
+    if any(tuple(d["shape"]) != a.shape for d, a in zip(details, arrays, strict=True)):
+        for detail, array in zip(details, arrays, strict=True):
+            interpreter.resize_tensor_input(detail["index"], array.shape)
+        interpreter.allocate_tensors()
+    for detail, array in zip(details, arrays, strict=True):
+        interpreter.set_tensor(detail["index"], array)
+    interpreter.invoke()
