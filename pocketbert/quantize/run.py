@@ -23,7 +23,7 @@ from pocketbert.quantize.vocabulary import Record, headline, source_in_use
 from pocketbert.stage import Metrics
 
 if TYPE_CHECKING:
-    from pocketbert.quantize.sensitivity import Study
+    from pocketbert.quantize.sensitivity_study import Study
 
 _log = logging.getLogger("pocketbert")
 
