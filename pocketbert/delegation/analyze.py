@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pocketbert.delegation.operators import Operator, read_operators
 from pocketbert.delegation.rules import LITERT, Profile, Rule
 from pocketbert.errors import CheckpointError
+from pocketbert.numerics.logits import compare_logits
 from pocketbert.runtimes.litert_gpu import Placement, Precision, run_on_gpu
 
-# Largest |difference| to the CPU, in standard deviations of its outputs.
+# Largest |difference| to the CPU, in spreads of its outputs (numerics/logits.py).
 REL_DIFF_MAX: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2}
 _ROWS = 6
 
@@ -148,7 +149,8 @@ def analyze(
 ) -> Delegation:
     """Predict, and run on this machine's GPU if asked to.
 
-    Raises CheckpointError for a damaged file, and DeviceError where there is no GPU or its driver fails.
+    Raises CheckpointError for a damaged file, DeviceError where there is no GPU or its driver fails, and ProofError
+    where the model gives the same for all rows, which proves nothing.
     """
     operators = read_operators(path)
     prediction = predict(operators, profile)
@@ -156,10 +158,16 @@ def analyze(
         return Delegation(str(path), prediction, None)
     inputs, expected = _run_on_cpu(path, operators)
     run = run_on_gpu(path, inputs, precision)
-    spread = float(expected.std()) or 1.0
-    difference = float(np.abs(run.outputs.astype(np.float64) - expected).max()) / spread
+    difference = _difference(expected, run.outputs)
     delegated = len(operators) - run.placement.left
     return Delegation(str(path), prediction, Measurement(precision, run.placement, delegated, difference))
+
+
+def _difference(expected: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
+    """Largest |difference| in spreads of the CPU's outputs; NaN where the GPU gives NaN or infinity."""
+    if not np.isfinite(outputs).all():
+        return float("nan")
+    return compare_logits(expected.reshape(len(expected), -1), outputs.reshape(len(outputs), -1)).max_rel_diff
 
 
 def _run_on_cpu(path: Path, operators: list[Operator]) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:

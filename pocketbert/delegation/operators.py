@@ -7,9 +7,8 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from pocketbert.inspection.tflite_file import read_tflite
+from pocketbert.inspection.tflite_file import op_kind, read_tflite
 
-_KINDS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
 
 
@@ -73,7 +72,6 @@ def _tensor(tree: Any, tensor: Any) -> Tensor:
 
 
 def _kind(tree: Any, op: Any) -> str:
-    code = tree.operatorCodes[op.opcodeIndex]
-    # Codes below 127 are written to the deprecated field.
-    kind = _KINDS[max(code.builtinCode, code.deprecatedBuiltinCode)]
-    return f"CUSTOM {code.customCode.decode(errors='replace')}" if kind == "CUSTOM" else kind
+    kind = op_kind(tree, op)
+    custom = tree.operatorCodes[op.opcodeIndex].customCode
+    return f"CUSTOM {custom.decode(errors='replace')}" if kind == "CUSTOM" else kind

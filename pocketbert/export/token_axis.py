@@ -14,7 +14,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 from numpy.typing import NDArray
 
-_ELEMENTWISE = {schema.BuiltinOperator.ADD, schema.BuiltinOperator.MUL, schema.BuiltinOperator.SUB}
+from pocketbert.inspection.tflite_file import op_kind
+
+_ELEMENTWISE = {"ADD", "MUL", "SUB"}
 
 
 def restore_token_axis(model: bytes) -> tuple[bytes, int]:
@@ -48,7 +50,7 @@ def restore_token_axis(model: bytes) -> tuple[bytes, int]:
 
 def _flat_input(tree: Any, graph: Any, op: Any) -> int | None:
     """Which input is a computed [S, H] beside a constant of more than one row; None where there is none."""
-    if _code(tree, op) not in _ELEMENTWISE:
+    if op_kind(tree, op) not in _ELEMENTWISE:
         return None
     tensors = [graph.tensors[index] for index in op.inputs]
     constant = [tree.buffers[tensor.buffer].data is not None for tensor in tensors]
@@ -58,12 +60,6 @@ def _flat_input(tree: Any, graph: Any, op: Any) -> int | None:
         if not constant[index] and constant[1 - index] and len(rows.shape) == 2 and many:
             return index
     return None
-
-
-def _code(tree: Any, op: Any) -> int:
-    code = tree.operatorCodes[op.opcodeIndex]
-    # Codes below 127 are written to the deprecated field.
-    return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
 def _reshape(tree: Any, source: int, target: int, shape: NDArray[np.int32]) -> Any:

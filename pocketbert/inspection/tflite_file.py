@@ -34,6 +34,20 @@ def read_tflite(path: Path) -> ModelFile:
         ) from error
 
 
+def op_kind(tree: Any, op: Any) -> str:
+    """Builtin name of an operator of a `ModelT` tree ("CUSTOM" for one that is not builtin)."""
+    code = tree.operatorCodes[op.opcodeIndex]
+    # Codes below 127 are written to the deprecated field.
+    return _builtin_names()[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+@cache
+def _builtin_names() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
 def _read(content: bytes) -> ModelFile:
     from ai_edge_litert import schema_py_generated as schema
 

@@ -8,8 +8,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+from pocketbert.inspection.tflite_file import op_kind
+
 _FLOAT32, _INT32 = schema.TensorType.FLOAT32, schema.TensorType.INT32
-_OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def float_ops(model: bytes) -> list[Op]:
                 yield int(index), tensor.name.decode()
 
     return [
-        Op(_kind(tree, op), tuple(activations(op.inputs)), tuple(activations(op.outputs))) for op in graph.operators
+        Op(op_kind(tree, op), tuple(activations(op.inputs)), tuple(activations(op.outputs))) for op in graph.operators
     ]
 
 
@@ -51,7 +52,7 @@ def tables_to_embedding_lookup(model: bytes) -> tuple[bytes, int]:
     tree = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     graph, lookups = tree.subgraphs[0], 0
     for op in graph.operators:
-        if _kind(tree, op) == "GATHER" and _reads_rows(tree, graph, op):
+        if op_kind(tree, op) == "GATHER" and _reads_rows(tree, graph, op):
             table, ids = op.inputs
             op.inputs = np.array([ids, table], dtype=np.int32)
             op.opcodeIndex = _lookup_code(tree)
@@ -65,14 +66,8 @@ def table_widths(model: bytes) -> list[int]:
     tree = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     graph = tree.subgraphs[0]
     return [
-        int(graph.tensors[op.inputs[1]].shape[1]) for op in graph.operators if _kind(tree, op) == "EMBEDDING_LOOKUP"
+        int(graph.tensors[op.inputs[1]].shape[1]) for op in graph.operators if op_kind(tree, op) == "EMBEDDING_LOOKUP"
     ]
-
-
-def _kind(tree: Any, op: Any) -> str:
-    code = tree.operatorCodes[op.opcodeIndex]
-    # Codes below 127 are written to the deprecated field.
-    return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
 
 def _reads_rows(tree: Any, graph: Any, op: Any) -> bool:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+from pocketbert.inspection.tflite_file import op_kind
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 EMBEDDINGS, HEAD = "embeddings", "head"
 _LOOKUPS = ("GATHER", "EMBEDDING_LOOKUP")
 _ONNX_LAYER = re.compile(r"\blayers?\.(\d+)/(.*)")
-_OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _TYPES = {code: name for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
 _SMALL = {"INT2", "INT4", "INT8", "UINT8", "INT16", "FLOAT16"}
 
@@ -79,7 +80,7 @@ def _read_tflite(path: Path) -> _Graph:
     constant = [tree.buffers[t.buffer].data is not None for t in graph.tensors]
     names = [t.name.decode() for t in graph.tensors]
     types = [_TYPES[t.type] for t in graph.tensors]
-    kinds = [_kind(tree, op) for op in graph.operators]
+    kinds = [op_kind(tree, op) for op in graph.operators]
     # A weight that is dequantized when the model is loaded: the op that reads it is the quantized one.
     stored = {
         int(op.outputs[0]): int(op.inputs[0])
@@ -98,12 +99,6 @@ def _read_tflite(path: Path) -> _Graph:
         ops.append(_Op(kind, run_time, tuple(names[i] for i in outputs), shape, small))
     length = max(int(graph.tensors[i].shape[-1]) for i in graph.inputs)
     return _Graph(ops, tuple(names[i] for i in graph.outputs), length)
-
-
-def _kind(tree: Any, op: Any) -> str:
-    code = tree.operatorCodes[op.opcodeIndex]
-    # Codes below 127 are written to the deprecated field.
-    return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
 
 def tflite_layers(graph: _Graph) -> list[str]:

@@ -28,6 +28,7 @@ _DRIVER_HINT = (
 _ADAPTER = re.compile(r"Selected adapter: (.+)")
 _SPLIT = re.compile(r"^(\d+) operations will run on the GPU, and the remaining (\d+) operations will run on the CPU")
 _NONE = re.compile(r"No operations will run on the GPU, and all (\d+) operations will run on the CPU")
+_NO_GPU = "Failed to initialize WebGPU environment"
 _REFUSALS = "Following operations are not supported by GPU delegate"
 _PARTITION = re.compile(r"Initializing \S+ API from graph")
 
@@ -128,7 +129,7 @@ def _run_worker(model: Path, work: Path, precision: Precision, timeout_s: float)
         ) from error
     if done.returncode == 0:
         return done.stderr
-    if "No adapters found" in done.stderr or not _ADAPTER.search(done.stderr):
+    if _NO_GPU in done.stderr:
         raise DeviceError("no GPU was found: LiteRT selected no Vulkan adapter", _DRIVER_HINT)
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name

@@ -142,3 +142,10 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
         analyze(broken, measure=False)
     result = CliRunner().invoke(app, ["delegation", str(tmp_path / "gone.tflite")])
     assert isinstance(result.exception, ParamsError)
+
+
+def test_a_worker_that_fails_for_another_reason_is_not_called_a_missing_gpu(tmp_path: Path) -> None:
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"no model")
+    with pytest.raises(DeviceError, match="failed"):
+        run_on_gpu(model, {"x": np.ones((1, 4), np.float32)}, "fp32")
