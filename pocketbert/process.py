@@ -2,15 +2,69 @@
 
 import ctypes
 import os
+import re
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _SHELLS = {"ash", "bash", "busybox", "dash", "fish", "ksh", "mksh", "sh", "zsh"}
 _WATCH_PERIOD_S = 0.5
+# Google's logging library: level, date, time, thread, file and line.
+_GLOG_PREFIX = re.compile(r"^[IWEF]\d{4} [\d:.]+ +\d+ [^\]]+\] ")
+_FATAL = re.compile(r"F\d{4} |terminate called")
+# Stack frames, and what libraries report of their progress.
+_NOISE = re.compile(r"\s*(@ |PC: @|\*\*\*|INFO: )")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a worker ended: its exit code, None where its time was up, and what it said on standard output and error."""
+
+    returncode: int | None
+    said: str
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it was killed because its time was up."""
+        return self.returncode is None
+
+    def __str__(self) -> str:
+        lines = [line.strip() for line in self.said.splitlines() if line.strip() and not _NOISE.match(line)]
+        # A C++ program's fatal message comes before its stack.
+        fatal = [line for line in lines if _FATAL.match(line)]
+        last = f": {_GLOG_PREFIX.sub('', (fatal or lines)[-1])[:300]}" if lines else ""
+        if self.returncode is None:
+            return f"the process was killed when its time was up{last}"
+        if self.returncode < 0:
+            return f"the process was killed by {signal.Signals(-self.returncode).name}{last}"
+        return f"the process failed with exit code {self.returncode}{last}"
+
+
+def run_worker(module: str, folder: Path, *, timeout_s: float) -> Ended:
+    """Run `python -m module folder` to its end or its time limit; it dies with this process.
+
+    What it says goes to a file, so that neither a crash loses its last words nor a grandchild keeps a pipe open.
+    """
+    command = [sys.executable, "-m", module, str(folder.resolve())]
+    variables = os.environ | {"POCKETBERT_WORKER": "1"}
+    with tempfile.TemporaryFile(prefix="pocketbert-worker-") as said:
+        with subprocess.Popen(  # noqa: S603
+            command, env=variables, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+        ) as process:
+            try:
+                returncode: int | None = process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                returncode = None
+            finally:
+                process.kill()
+        said.seek(0)
+        return Ended(returncode, said.read().decode("utf-8", errors="replace"))
 
 
 def die_with_parent() -> None:

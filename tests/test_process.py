@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pocketbert.process import Ended
+
 ROOT = Path(__file__).parent.parent
 STAGE = """
 import os, time
@@ -97,3 +99,27 @@ def test_dvc_may_be_process_1_of_a_container(tmp_path: Path) -> None:
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", first]
     done = subprocess.run(command, env=environment(DVC_STAGE="s"), cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "ppid 1\n"), done.stderr
+
+
+def test_a_worker_s_end_is_said_in_one_line() -> None:
+    crashed = Ended(-signal.SIGABRT, "INFO: loaded\nF0000 00:00:17.5 123 builder.cc:3] no such op\n    @ 0x7f frame\n")
+    assert str(crashed) == "the process was killed by SIGABRT: no such op"
+    assert str(Ended(-signal.SIGSEGV, "INFO: loaded\n")) == "the process was killed by SIGSEGV"
+    assert str(Ended(3, "Traceback\nValueError: bad\n")) == "the process failed with exit code 3: ValueError: bad"
+    assert Ended(None, "").timed_out and "time was up" in str(Ended(None, ""))
+
+
+def test_a_worker_that_leaves_a_grandchild_with_its_output_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe would stay open until the grandchild ends."""
+    (tmp_path / "leaves_one.py").write_text(
+        "import subprocess, sys\nprint('said', flush=True)\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, time\nfrom pathlib import Path\nfrom pocketbert.process import run_worker\n"
+         "started = time.monotonic()\nended = run_worker('leaves_one', Path('.'), timeout_s=60)\n"
+         "print(ended.returncode, ended.said.strip(), time.monotonic() - started < 15)"],
+        cwd=tmp_path, env=environment(PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}"), capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == ["0", "said", "True"], done.stderr

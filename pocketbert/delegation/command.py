@@ -6,37 +6,57 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketbert.errors import ParamsError
+from pocketbert.errors import DeviceError, ParamsError
 
 if TYPE_CHECKING:
-    from pocketbert.delegation.analyze import Delegation, Finding
-    from pocketbert.runtimes.litert_gpu import Precision
+    from pocketbert.delegation.measure import Rows
+    from pocketbert.runtimes.base import Precision
 
 
 def delegation(
     file: Annotated[Path, typer.Argument(help="A .tflite file, or the folder of a TFLite artifact.")],
-    profile: Annotated[str, typer.Option(help="Rules of which delegate.")] = "litert-2.3",
+    profile: Annotated[str, typer.Option(help="Rules: litert-2.3, or tflite-android-2.x.")] = "litert-2.3",
     precision: Annotated[str, typer.Option(help="fp32 or fp16, in which the GPU computes.")] = "fp32",
     predict: Annotated[bool, typer.Option("--predict", help="Ask the rules alone; run nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Say which operators a GPU takes and why it refuses others, by rule and by running it on this machine's GPU.
 
-    What the GPU computes is compared with the CPU: a model can be on the GPU whole, and wrong. Exit code 1 where an
-    operator is refused or the result is not the CPU's; 9 where there is no GPU to ask.
+    What the GPU computes is compared with the CPU: a model can be on the GPU whole, and wrong. A profile of delegates
+    that are not here (tflite-android-2.x) only predicts. Exit code 1 where an operator is refused or the result is not
+    the CPU's; 9 where there is no GPU to ask, or its driver crashes or hangs.
     """
-    from pocketbert.delegation.analyze import REL_DIFF_MAX, analyze
-    from pocketbert.delegation.rules import PROFILES
+    from pocketbert.delegation.analyze import analyze, find_profile
+    from pocketbert.delegation.text import as_text
+    from pocketbert.runtimes.litert_log import NoGpuError
 
-    if profile not in PROFILES:
-        raise ParamsError(f"there is no profile {profile!r}", f"Known: {', '.join(PROFILES)}.")
-    if precision not in REL_DIFF_MAX:
-        raise ParamsError(f"precision {precision!r} is unknown", f"Known: {', '.join(REL_DIFF_MAX)}.")
+    if precision not in ("fp32", "fp16"):
+        raise ParamsError(f"precision {precision!r} is unknown", "Known: fp32, fp16.")
     asked: Precision = "fp16" if precision == "fp16" else "fp32"
-    found = analyze(model_file(file), PROFILES[profile], precision=asked, measure=not predict)
+    path, rules = model_file(file), find_profile(profile)
+    rows = None if predict or not rules.measurable else project_rows(file)
+    try:
+        found = analyze(path, rules, precision=asked, ask_gpu=not predict, rows=rows)
+    except NoGpuError as error:
+        raise DeviceError(error.cause, f"{error.fix} `--predict` asks the rules alone.") from error
     typer.echo(json.dumps(found.as_dict(), indent=1, allow_nan=False) if as_json else as_text(found))
+    if any(measured.error for measured in found.measurements):
+        raise typer.Exit(DeviceError.exit_code)
     if not found.whole:
         raise typer.Exit(1)
+
+
+def project_rows(file: Path) -> "Rows | None":
+    """Real rows for an artifact's folder in a project whose data is prepared; else None."""
+    prepared = Path("data/prepared")
+    if not (file / "artifact.json").is_file() or not (prepared / "valid.parquet").is_file():
+        return None
+    from pocketbert.artifacts import read_artifact
+    from pocketbert.data.dataset import read_labels, read_split
+    from pocketbert.delegation.rows import MADE_UP, real_rows
+
+    texts = read_split(prepared / "valid.parquet", read_labels(prepared)).texts
+    return real_rows(read_artifact(file), texts, MADE_UP)
 
 
 def model_file(path: Path) -> Path:
@@ -48,37 +68,3 @@ def model_file(path: Path) -> Path:
     if path.suffix != ".tflite" or not path.is_file():
         raise ParamsError(f"{path} is no .tflite file", "Name one, or the folder of a TFLite artifact.")
     return path
-
-
-def as_text(found: "Delegation") -> str:
-    """For people."""
-    said, measured = found.prediction, found.measurement
-    lines = [found.file, f"rules      {_count(said.delegated, said.total, len(said.parts[:1]))}, by {said.profile}"]
-    if len(said.parts) > 1:
-        lines.append(f"           the largest of {len(said.parts)} parts between refused operators")
-    if measured:
-        placed = measured.placement
-        software = " (software: for proofs, not for times)" if placed.software else ""
-        verdict = "as the CPU" if measured.right else "NOT what the CPU computes"
-        lines += [
-            f"runtime    {_count(measured.delegated, said.total, placed.partitions)}",
-            f"adapter    {placed.adapter}{software}",
-            f"result     {verdict}: largest difference {measured.rel_diff:.1e} of the spread, {measured.precision}",
-        ]
-        if not found.agreed:
-            lines.append("disagreed  rules and runtime count differently: trust the runtime, and report the file")
-    lines += [_line("refused", finding) for finding in said.refused]
-    if measured:
-        lines += [f"refused    by the runtime: {reason}" for reason in measured.placement.refused]
-    lines += [_line("wrong", finding) for finding in said.hazards]
-    lines.append("whole" if found.whole else "NOT whole")
-    return "\n".join(lines)
-
-
-def _count(delegated: int, total: int, partitions: int) -> str:
-    parts = "1 partition" if partitions == 1 else f"{partitions} partitions"
-    return f"{delegated} of {total} operators on the GPU, {parts}"
-
-
-def _line(what: str, finding: "Finding") -> str:
-    return f"{what:<10} {finding.operator} #{finding.index} {finding.name}: {finding.reason}. {finding.hint}"

@@ -15,10 +15,12 @@ from pocketbert.errors import ProofError
 from pocketbert.numerics.agreement import decision_agreement
 from pocketbert.numerics.logits import compare_logits
 from pocketbert.params import EvaluateParams
+from pocketbert.partition.fit import fit_memory, local_memory_limit_mb, memory_refusal
 from pocketbert.runtimes.confusion import confusion_pairs, most_confused, write_confusion
 from pocketbert.runtimes.engines import open_runtime
 from pocketbert.runtimes.metrics import predictions, score_logits
 from pocketbert.runtimes.rows import row_length, run_texts
+from pocketbert.runtimes.sizes import size_columns
 from pocketbert.stage import Metrics
 
 TEACHER, STUDENT = "teacher", "student"
@@ -52,8 +54,13 @@ def evaluate_artifacts(
     rows: list[_Row] = []
     logits: dict[str, _Logits] = {}
     valid_predictions: dict[str, NDArray[np.int64]] = {}
+    limit = local_memory_limit_mb()
     for artifact in artifacts:
-        runtime = open_runtime(artifact, threads=params.threads)
+        # Cut or whole, the logits are the same: this is not a parameter of the stage.
+        refusal = memory_refusal(artifact, limit)
+        if refusal:
+            _log.warning("%s: %s Its accuracy is that of the whole file.", artifact.name, refusal)
+        runtime = open_runtime(artifact if refusal else fit_memory(artifact, limit), threads=params.threads)
         logits[artifact.name] = run_texts(artifact, runtime, test.texts, params.sequence_length)
         valid_logits = run_texts(artifact, runtime, valid.texts, params.sequence_length)
         valid_predictions[artifact.name] = predictions(valid_logits, labels.problem_type)
@@ -63,6 +70,7 @@ def evaluate_artifacts(
         row |= {
             "sequence_length": row_length(artifact.card, params.sequence_length),
             "runtime": runtime.name,
+            **size_columns(artifact),
         }
         runtime.close()
         rows.append(row)

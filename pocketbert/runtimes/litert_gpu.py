@@ -1,138 +1,97 @@
-"""LiteRT on the GPU (CompiledModel, Vulkan through WebGPU), in a process of its own: drivers crash and hang.
+"""LiteRT on the GPU: CompiledModel with its Vulkan accelerator (WebGPU).
 
-The runtime reports its placement only on standard error, so the lines that it is read from are kept in one place.
+Drivers crash and hang: open it in a process that may die, as `pocketbert.runtimes.isolated` and the benchmark's worker
+do, and leave that process by os._exit: LiteRT's destructors are known to crash at interpreter exit.
 """
 
-import os
 import re
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+from ai_edge_litert.compiled_model import CompiledModel
+from ai_edge_litert.gpu_options import GpuOptions
+from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+from ai_edge_litert.options import CpuOptions, Options
 from numpy.typing import NDArray
 
+from pocketbert.artifacts import Artifact
+from pocketbert.data.tokenize import Batch
 from pocketbert.errors import DeviceError
-
-Precision = Literal["fp32", "fp16"]
-INPUTS_FILE, OUTPUTS_FILE = "inputs.npz", "outputs.npz"
-_DRIVER_HINT = (
-    "Install the GPU's Vulkan driver. Without a GPU, Mesa's software driver does for proofs: on Debian 12, "
-    "mesa-vulkan-drivers and libvulkan1 from bookworm-backports."
-)
-_ADAPTER = re.compile(r"Selected adapter: (.+)")
-_SPLIT = re.compile(r"^(\d+) operations will run on the GPU, and the remaining (\d+) operations will run on the CPU")
-_NONE = re.compile(r"No operations will run on the GPU, and all (\d+) operations will run on the CPU")
-_NO_GPU = "Failed to initialize WebGPU environment"
-_REFUSALS = "Following operations are not supported by GPU delegate"
-_PARTITION = re.compile(r"Initializing \S+ API from graph")
+from pocketbert.runtimes.base import Placement, Precision, TensorSpec
+from pocketbert.runtimes.host_lookup import with_host_inputs
+from pocketbert.runtimes.litert_log import NO_GPU, NoGpuError, overheard, read_placement, require_gpu
+from pocketbert.runtimes.litert_runtime import count_operators, fit_rows, main_output
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where the runtime put the operators."""
+class LiteRtGpuRuntime:
+    """A TFLite model on the GPU; operators that the GPU refuses run on the CPU with `threads` threads."""
 
-    adapter: str
-    # A driver that computes on the CPU: good for proofs, never for times.
-    software: bool
-    # None stands for all: the runtime gives no number then.
-    delegated: int | None
-    left: int
-    partitions: int
-    # The runtime's own lines, "OPERATOR: reason"; one for each kind and reason.
-    refused: tuple[str, ...]
+    def __init__(self, path: Path, precision: Precision, threads: int = 1) -> None:
+        """Load; raises NoGpuError, and DeviceError where LiteRT cannot compile the file."""
+        self.name = f"litert {version('ai-edge-litert')}"
+        self._path = path
+        options = Options(
+            hardware_accelerators=HardwareAccelerator.GPU | HardwareAccelerator.CPU,
+            cpu_options=CpuOptions(num_threads=threads),
+            # Without the hint a row that takes many seconds is an error: "Failed to lock custom tensor buffer".
+            gpu_options=GpuOptions(enforce_f32=precision == "fp32", hint_waiting_for_completion=True),
+        )
+        with overheard() as said:
+            try:
+                self._model = CompiledModel.from_file(str(path), options=options)
+            except RuntimeError as error:
+                raise _explain(path, said()) from error
+            self._placement = read_placement(said(), count_operators(path))
+        self._signature = signature = next(iter(self._model.get_signature_list()))
+        details = self._model.get_input_tensor_details(signature)
+        outputs = self._model.get_output_tensor_details(signature)
+        self._output = main_output(outputs)
+        self._shape = tuple(map(int, outputs[self._output]["shape"]))
+        self._dtype = np.dtype(outputs[self._output]["dtype"])
+        self.inputs = tuple(
+            TensorSpec(name, np.dtype(d["dtype"]).name, tuple(map(int, d["shape"]))) for name, d in details.items()
+        )
+        self._sources = {name: self._model.create_input_buffer_by_name(signature, name) for name in details}
+        self._targets = {name: self._model.create_output_buffer_by_name(signature, name) for name in outputs}
+
+    def run(self, batch: Batch) -> NDArray[np.float32]:
+        """The main output, float32 [rows, ...]; rows are run one after another, shorter ones padded."""
+        feed = fit_rows(with_host_inputs(self._path, batch), self.inputs)
+        target = self._targets[self._output]
+        rows = []
+        for row in range(len(next(iter(feed.values())))):
+            for name, buffer in self._sources.items():
+                buffer.write(np.ascontiguousarray(feed[name][row : row + 1]))
+            self._model.run_by_name(self._signature, self._sources, self._targets)
+            rows.append(target.read(int(np.prod(self._shape)), self._dtype).reshape(self._shape)[0])
+        return np.asarray(rows, dtype=np.float32)
+
+    def placement(self) -> Placement:
+        """What the runtime said when it loaded the model."""
+        return self._placement
+
+    def close(self) -> None:
+        """Release the model."""
+        self._sources, self._targets = {}, {}
+        self._model.close()
 
 
-@dataclass(frozen=True)
-class GpuRun:
-    """A model's placement and its first output for each row, float32 [rows, ...]."""
-
-    placement: Placement
-    outputs: NDArray[np.float32]
-
-
-def run_on_gpu(
-    model: Path, inputs: Mapping[str, NDArray[np.generic]], precision: Precision, timeout_s: float = 120.0
-) -> GpuRun:
-    """Run rows (the first axis of every input) one after another; operators that the GPU refuses run on the CPU.
-
-    Raises DeviceError where there is no GPU, or its driver crashes, hangs or fails.
-    """
-    with tempfile.TemporaryDirectory(prefix="pocketbert-gpu-") as scratch:
-        work = Path(scratch)
-        np.savez(work / INPUTS_FILE, allow_pickle=False, **inputs)
-        said = _run_worker(model, work, precision, timeout_s)
-        placement = read_placement(said)
-        with np.load(work / OUTPUTS_FILE, allow_pickle=False) as file:
-            return GpuRun(placement, file["outputs"])
+def open_on_gpu(artifact: Artifact, threads: int, precision: Precision, *, software_gpu: bool) -> LiteRtGpuRuntime:
+    """Load on a GPU that does some of the work; a driver in software only with `software_gpu`. Raises DeviceError."""
+    runtime = LiteRtGpuRuntime(artifact.model_path, precision, threads)
+    require_gpu(runtime.placement(), software_gpu=software_gpu)
+    return runtime
 
 
-def read_placement(said: str) -> Placement:
-    """Read the runtime's standard error; raises DeviceError where no GPU was selected."""
-    adapter = _ADAPTER.search(said)
-    if adapter is None:
-        raise DeviceError("no GPU was found: LiteRT selected no Vulkan adapter", _DRIVER_HINT)
-    lines = said.splitlines()
-    split = next((match for line in lines if (match := _SPLIT.search(line))), None)
-    none = next((match for line in lines if (match := _NONE.search(line))), None)
-    delegated = int(split[1]) if split else 0 if none else None
-    left = int(split[2]) if split else int(none[1]) if none else 0
-    return Placement(
-        adapter=adapter[1].strip(),
-        software="adapterType=CPU" in adapter[1],
-        delegated=delegated,
-        left=left,
-        partitions=sum(bool(_PARTITION.search(line)) for line in lines),
-        refused=tuple(_refusals(lines)),
+def _explain(path: Path, said: str) -> DeviceError:
+    if NO_GPU in said:
+        return NoGpuError()
+    # "ERROR: ..." is the last consequence; glog's "E0000 ..." lines before it name the cause.
+    errors = [line for line in said.splitlines() if re.match(r"E\d{4} ", line)]
+    errors = errors or [line for line in said.splitlines() if line.startswith("ERROR")]
+    reason = errors[0].rpartition("] ")[2].strip()[:300] if errors else "it gives no reason"
+    return DeviceError(
+        f"LiteRT cannot load {path} for the GPU: {reason}",
+        "Try it on the CPU (`pocketbert predict`); `pocketbert inspect` says whether the file is sound.",
     )
-
-
-def _refusals(lines: list[str]) -> list[str]:
-    start = next((index for index, line in enumerate(lines) if _REFUSALS in line), None)
-    if start is None:
-        return []
-    found = []
-    for line in lines[start + 1 :]:
-        if _SPLIT.search(line) or _NONE.search(line):
-            break
-        found.append(line.strip())
-    return found
-
-
-def _run_worker(model: Path, work: Path, precision: Precision, timeout_s: float) -> str:
-    """Run litert_gpu_worker.py; returns its standard error."""
-    command = [
-        sys.executable,
-        "-m",
-        "pocketbert.runtimes.litert_gpu_worker",
-        str(model.resolve()),
-        str(work),
-        precision,
-    ]
-    environment = os.environ | {"POCKETBERT_WORKER": "1"}
-    # Mesa's drivers complain where there is none.
-    environment.setdefault("XDG_RUNTIME_DIR", str(work))
-    try:
-        done = subprocess.run(  # noqa: S603
-            command, env=environment, capture_output=True, text=True, errors="replace",
-            stdin=subprocess.DEVNULL, timeout=timeout_s,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise DeviceError(
-            f"the GPU did not answer within {timeout_s:g} s; the process was killed",
-            "Try a smaller model; a driver that hangs needs an update.",
-        ) from error
-    if done.returncode == 0:
-        return done.stderr
-    if _NO_GPU in done.stderr:
-        raise DeviceError("no GPU was found: LiteRT selected no Vulkan adapter", _DRIVER_HINT)
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        raise DeviceError(f"the GPU run of {model} was killed by {name}", "Update the driver, or run it on the CPU.")
-    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    raise DeviceError(f"the GPU run of {model} failed: {said[-1][:300]}", "Try it on the CPU: `pocketbert predict`.")

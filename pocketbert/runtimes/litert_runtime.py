@@ -1,7 +1,8 @@
 """LiteRT's interpreter on the CPU, with its default XNNPACK delegate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,60 +12,94 @@ from numpy.typing import NDArray
 from pocketbert.artifacts import Artifact
 from pocketbert.data.tokenize import Batch
 from pocketbert.errors import DeviceError
-from pocketbert.runtimes.base import TensorSpec
+from pocketbert.runtimes.base import Placement, TensorSpec
+from pocketbert.runtimes.host_lookup import with_host_inputs
 
 SIGNATURE = "serving_default"
 
 
 class LiteRtRuntime:
-    """A TFLite model with a signature of static shape [1, S]; rows are run one after another."""
+    """A TFLite model with a signature of static shape [1, ...]; rows are run one after another."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
+    def __init__(self, interpreter: Interpreter, path: Path, signature: str) -> None:
         self.name = f"litert {version('ai-edge-litert')}"
-        self._runner: Any = interpreter.get_signature_runner(SIGNATURE)
+        self._path = path
+        self._runner: Any = interpreter.get_signature_runner(signature)
         details = self._runner.get_input_details()
         self.inputs = tuple(
             TensorSpec(name, np.dtype(detail["dtype"]).name, tuple(int(d) for d in detail["shape"]))
             for name, detail in details.items()
         )
         outputs = self._runner.get_output_details()
-        self._output = "logits" if "logits" in outputs else next(iter(outputs))
+        self._output = main_output(outputs)
         if not np.issubdtype(outputs[self._output]["dtype"], np.floating):
             raise ValueError(f"its output {self._output} is quantized; its logits must be floating-point")
-        self.sequence_length = int(details["input_ids"]["shape"][1])
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """Logits, float32 [rows, classes]; shorter rows are padded to S, longer ones raise DeviceError."""
-        length = batch["input_ids"].shape[1]
-        if length > self.sequence_length:
-            raise DeviceError(
-                f"rows of {length} tokens for a model of static length {self.sequence_length}",
-                "Truncate them, or export again with a larger export_tflite.sequence_length.",
-            )
-        padding = ((0, 0), (0, self.sequence_length - length))
-        # The id of a padded position does not matter: its mask is 0.
-        feed = {spec.name: np.pad(batch[spec.name], padding).astype(spec.dtype) for spec in self.inputs}
+        feed = fit_rows(with_host_inputs(self._path, batch), self.inputs)
         rows = [
             self._runner(**{name: values[row : row + 1] for name, values in feed.items()})[self._output][0]
-            for row in range(len(batch["input_ids"]))
+            for row in range(len(next(iter(feed.values()))))
         ]
         return np.asarray(rows, dtype=np.float32)
+
+    def placement(self) -> Placement:
+        """All on the CPU: XNNPACK is no accelerator. The operators are counted in the file."""
+        return Placement(total=count_operators(self._path))
 
     def close(self) -> None:
         """Release the model."""
         self._runner = None
 
 
+def fit_rows(batch: Mapping[str, NDArray[Any]], inputs: Iterable[TensorSpec]) -> dict[str, NDArray[Any]]:
+    """The inputs of a model of static shapes, padded at the end of the second axis; raises DeviceError if too long."""
+    feed = {}
+    for spec in inputs:
+        values = batch[spec.name]
+        length = spec.shape[1] if values.ndim > 1 else None
+        missing = 0 if length is None else length - values.shape[1]
+        if missing < 0:
+            raise DeviceError(
+                f"rows of {values.shape[1]} tokens for a model of static length {length}",
+                "Truncate them, or export again with a larger export_tflite.sequence_length.",
+            )
+        # The id of a padded position does not matter: its mask is 0.
+        padding = [(0, missing if axis == 1 else 0) for axis in range(values.ndim)]
+        feed[spec.name] = np.pad(values, padding).astype(spec.dtype)
+    return feed
+
+
+def main_output(outputs: Iterable[str]) -> str:
+    """`logits`, else the first output."""
+    names = list(outputs)
+    return "logits" if "logits" in names else names[0]
+
+
+def count_operators(path: Path) -> int:
+    """Operators of a .tflite file over all its subgraphs."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(path.read_bytes())
+    return sum(model.Subgraphs(index).OperatorsLength() for index in range(model.SubgraphsLength()))
+
+
 def open_artifact(artifact: Artifact, threads: int) -> LiteRtRuntime:
-    """Load with XNNPACK; raises DeviceError."""
+    """Load an artifact with XNNPACK; raises DeviceError."""
+    return open_file(artifact.model_path, threads, SIGNATURE)
+
+
+def open_file(path: Path, threads: int, signature: str | None = None) -> LiteRtRuntime:
+    """Load any .tflite file with XNNPACK, by its first signature unless one is named; raises DeviceError."""
     try:
-        interpreter = Interpreter(model_path=str(artifact.model_path), num_threads=threads)
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
         interpreter.allocate_tensors()
-        return LiteRtRuntime(interpreter)
+        return LiteRtRuntime(interpreter, path, signature or next(iter(interpreter.get_signature_list()), SIGNATURE))
     except (ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DeviceError(
-            f"{artifact.model_path} cannot be loaded: {reason}",
+            f"{path} cannot be loaded: {reason}",
             f"`pocketbert inspect` says whether it is cut short, has no signature {SIGNATURE!r} or asks for custom "
             "operators; `dvc repro` builds it again.",
         ) from error

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pocketbert.artifacts import Artifact
 from pocketbert.data.tokenize import Batch
 from pocketbert.errors import DeviceError
-from pocketbert.runtimes.base import TensorSpec
+from pocketbert.runtimes.base import Placement, TensorSpec
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(float)": "float32", "tensor(float16)": "float16"}
 
@@ -30,6 +30,10 @@ class OnnxRuntime:
         feed = {spec.name: batch[spec.name].astype(spec.dtype) for spec in self.inputs}
         (logits,) = self._session.run([self._output], feed)
         return np.asarray(logits, dtype=np.float32)
+
+    def placement(self) -> Placement:
+        """All on the CPU; an optimized graph's operators are not the file's, so they are not counted."""
+        return Placement()
 
     def close(self) -> None:
         """Release the model."""

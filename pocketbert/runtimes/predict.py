@@ -10,6 +10,7 @@ from pocketbert.artifacts import read_artifact
 from pocketbert.data.dataset import read_labels
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import CheckpointError, DataError
+from pocketbert.partition.fit import fit_memory
 from pocketbert.runtimes.engines import open_runtime
 from pocketbert.runtimes.metrics import THRESHOLD, probabilities
 
@@ -26,13 +27,16 @@ class Prediction:
 class TextClassifier:
     """An artifact that is ready to run; a context manager."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        """Load the artifact and run it once, so that no later timing holds the first run's set-up."""
+    def __init__(self, folder: Path, threads: int = 1, max_memory_mb: float | None = None) -> None:
+        """Load the artifact, in parts where it needs more than `max_memory_mb` whole (pocketbert/partition).
+
+        It is run once, so that no later timing holds the first run's set-up.
+        """
         artifact = read_artifact(folder)
         self.labels = read_labels(folder)
         self._max_length = artifact.card.sequence_length or artifact.card.max_length
         self._encoder = TextEncoder(folder)
-        self._runtime = open_runtime(artifact, threads=threads)
+        self._runtime = open_runtime(fit_memory(artifact, max_memory_mb), threads=threads)
         logits = self._runtime.run(self._encoder.encode([""], self._max_length))
         if logits.shape[1] != len(self.labels):
             raise CheckpointError(

@@ -8,7 +8,7 @@ from pocketbert.artifacts import Artifact
 from pocketbert.data.tokenize import Batch
 from pocketbert.modeling.checkpoints import load_classifier
 from pocketbert.modeling.classifier import PocketBertClassifier
-from pocketbert.runtimes.base import TensorSpec
+from pocketbert.runtimes.base import Placement, TensorSpec
 
 
 class TorchRuntime:
@@ -28,6 +28,10 @@ class TorchRuntime:
         with torch.inference_mode():
             logits = self._model(**tensors).logits
         return logits.float().numpy()
+
+    def placement(self) -> Placement:
+        """All on the CPU; eager mode has no operators to count."""
+        return Placement()
 
     def close(self) -> None:
         """Release the model."""

@@ -8,100 +8,86 @@ import pytest
 from typer.testing import CliRunner
 
 from pocketbert.cli import app
-from pocketbert.delegation.analyze import analyze, predict
-from pocketbert.delegation.operators import read_operators
+from pocketbert.delegation.analyze import Delegation, analyze, find_profile, predict_file
 from pocketbert.errors import CheckpointError, DeviceError, ParamsError
-from pocketbert.export.tflite import trace
 from pocketbert.export.token_axis import restore_token_axis
-from pocketbert.modeling.checkpoints import load_classifier
-from pocketbert.runtimes.litert_gpu import read_placement, run_on_gpu
-from tests.export.trained import MAIN_FAMILIES, SEQUENCE_LENGTH, exported, trained_classifier
+from pocketbert.runtimes.base import Precision
+from pocketbert.runtimes.isolated import run_isolated
+from pocketbert.runtimes.litert_log import NoGpuError, read_placement
+from tests.delegation.graphs import WIDTH, convert, rows_beside_a_constant
+from tests.delegation.profiled import profiled
+from tests.export.trained import MAIN_FAMILIES, exported
 
-LENGTH, WIDTH = 16, 32
+LITERT = find_profile("litert-2.3")
 
 
-def convert(folder: Path, flat_ids: bool) -> Path:
-    """A small graph as transformers' own classes would make it, or with its ids one-dimensional."""
-    import tensorflow as tf
-
-    random = np.random.default_rng(0)
-    table = tf.constant(random.normal(size=(50, WIDTH)).astype(np.float32))
-    kernel = tf.constant(random.normal(size=(WIDTH, WIDTH)).astype(np.float32))
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([1, LENGTH], tf.int32, "input_ids"),
-            tf.TensorSpec([1, LENGTH], tf.int32, "attention_mask"),
-        ]
-    )
-    def graph(input_ids: tf.Tensor, attention_mask: tf.Tensor) -> dict[str, tf.Tensor]:
-        ids = tf.reshape(input_ids, [LENGTH]) if flat_ids else input_ids
-        rows = tf.reshape(tf.gather(table, ids), [1, LENGTH, WIDTH]) @ kernel
-        tokens = tf.cast(tf.cast(attention_mask, tf.int64), tf.float32)
-        return {"logits": rows[:, 0] * tf.reduce_sum(tokens, 1, keepdims=True)}
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph.get_concrete_function()], tf.Module())
-    path = folder / "model.tflite"
-    path.write_bytes(converter.convert())
-    return path
+def ask(path: Path, precision: Precision = "fp32") -> Delegation:
+    return analyze(path, LITERT, precision=precision)
 
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return convert(tmp_path_factory.mktemp("stock"), flat_ids=False)
+    return convert(tmp_path_factory.mktemp("stock"))
 
 
 @pytest.mark.parametrize("family", MAIN_FAMILIES)
 def test_our_exports_are_on_the_gpu_whole_and_right(gpu: str, family: str) -> None:
-    found = analyze(exported(family).tflite / "model.tflite")
-    assert found.measurement is not None
+    found = ask(exported(family).tflite / "model.tflite")
+    (measured,) = found.measurements
     assert found.whole and found.agreed and found.prediction.whole
-    assert found.measurement.placement.adapter == gpu
-    assert found.measurement.delegated == found.prediction.total
-    assert found.measurement.rel_diff < 1e-5
+    assert measured.placement is not None and measured.placement.adapter == gpu
+    assert measured.delegated == measured.placement.total == found.prediction.total
+    assert measured.rel_diff is not None and measured.rel_diff < 1e-5
 
 
 def test_fp16_is_near(gpu: str) -> None:
-    fp32, fp16 = (analyze(exported("bert").tflite / "model.tflite", precision=p).measurement for p in ("fp32", "fp16"))
-    assert fp32 is not None and fp16 is not None
+    path = exported("bert").tflite / "model.tflite"
+    (fp32,), (fp16,) = ask(path).measurements, ask(path, "fp16").measurements
     assert fp16.right
     # Another arithmetic, not the same one under another name.
+    assert fp16.rel_diff is not None and fp32.rel_diff is not None
     assert fp16.rel_diff > 10 * fp32.rel_diff
 
 
 def test_a_stock_graph_is_refused_in_parts_with_reasons(gpu: str, stock: Path) -> None:
-    found = analyze(stock)
-    assert found.measurement is not None
+    found = ask(stock)
+    (measured,) = found.measurements
     assert not found.whole
     assert found.agreed, "rules and runtime differ"
-    assert found.measurement.right
+    assert measured.right
     reasons = {finding.operator: finding.reason for finding in found.prediction.refused}
     assert reasons["GATHER"] == "indices that are not one-dimensional"
     assert reasons["STRIDED_SLICE"] == "a slice that drops an axis"
     assert reasons["CAST"] == "a tensor of a type that the delegate does not take"
-    said = "\n".join(found.measurement.placement.refused)
+    assert measured.placement is not None
+    said = "\n".join(measured.placement.refused)
     assert "GATHER: Only support 1D indices" in said
     assert "shrink_axis_mask" in said
 
 
-def test_a_whole_and_wrong_model_is_not_passed(gpu: str, tmp_path: Path) -> None:
-    """What TensorFlow's converter makes of our graph, without the rewrite: delegated whole, and wrong."""
-    import tensorflow as tf
+def test_the_stock_profile_is_not_whole_and_the_embeddings_profile_is(gpu: str) -> None:
+    found = ask(profiled("bert", "stock"))
+    assert found.agreed and not found.whole
+    assert {finding.operator for finding in found.prediction.refused} == {"GATHER"}
+    assert {finding.layer for finding in found.prediction.refused} == {"embeddings"}
+    assert 0 < found.measurements[0].delegated < found.prediction.total
+    assert ask(profiled("bert", "embeddings")).whole
 
-    traced = trace(load_classifier(trained_classifier("bert")), SEQUENCE_LENGTH, -1e4)
-    converted = bytes(tf.lite.TFLiteConverter.from_concrete_functions([traced.function], traced.module).convert())
+
+def test_a_whole_and_wrong_model_is_not_passed(gpu: str, tmp_path: Path) -> None:
+    """A sum with constant rows as TensorFlow converts it, without our rewrite: delegated whole, and wrong."""
     path = tmp_path / "model.tflite"
+    converted = rows_beside_a_constant()
     path.write_bytes(converted)
-    found = analyze(path)
-    assert found.measurement is not None
-    assert found.measurement.placement.left == 0
-    assert not found.measurement.right and not found.whole
+    found = ask(path)
+    (measured,) = found.measurements
+    assert measured.placement is not None and measured.placement.delegated == measured.placement.total
+    assert measured.right is False and not found.whole
     assert [finding.operator for finding in found.prediction.hazards] == ["ADD"]
     rewritten, count = restore_token_axis(converted)
     assert count == 1
     path.write_bytes(rewritten)
-    assert predict(read_operators(path)).whole
-    assert restore_token_axis(rewritten) == (rewritten, 0)
+    assert ask(path).whole
 
 
 def test_the_command(gpu: str, stock: Path) -> None:
@@ -112,40 +98,38 @@ def test_the_command(gpu: str, stock: Path) -> None:
     parts = run(app, ["delegation", str(stock), "--json"])
     assert parts.exit_code == 1
     document = json.loads(parts.stdout)
-    assert document["measured"]["delegated"] == document["predicted"]["delegated"] < document["predicted"]["total"]
+    (measured,) = document["measured"]
+    assert measured["delegated"] == document["predicted"]["delegated"] < document["predicted"]["total"]
 
 
 def test_rules_alone_need_no_gpu(stock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VK_ICD_FILENAMES", "/nonexistent.json")
     alone = CliRunner().invoke(app, ["delegation", str(stock), "--predict"])
     assert alone.exit_code == 1
-    assert "GATHER #" in alone.stdout and "runtime" not in alone.stdout
-    with pytest.raises(DeviceError, match="no GPU was found"):
-        analyze(stock)
-
-
-def test_a_gpu_that_hangs_is_killed(stock: Path) -> None:
-    rows = {name: np.ones((1, LENGTH), np.int32) for name in ("input_ids", "attention_mask")}
-    with pytest.raises(DeviceError, match=r"did not answer within 0\.05 s"):
-        run_on_gpu(stock, rows, "fp32", timeout_s=0.05)
+    assert "GATHER #" in alone.stdout and "not asked" in alone.stdout
+    document = json.loads(CliRunner().invoke(app, ["delegation", str(stock), "--predict", "--json"]).stdout)
+    assert document["measured"] is None and document["agreed"] is None
 
 
 def test_a_silent_runtime_is_no_gpu() -> None:
-    with pytest.raises(DeviceError, match="no GPU"):
-        read_placement("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
+    with pytest.raises(NoGpuError, match="no GPU"):
+        read_placement("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n", 3)
 
 
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "model.tflite"
     broken.write_bytes((exported("bert").tflite / "model.tflite").read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="damaged"):
-        analyze(broken, measure=False)
+        predict_file(broken, LITERT)
     result = CliRunner().invoke(app, ["delegation", str(tmp_path / "gone.tflite")])
     assert isinstance(result.exception, ParamsError)
+    unknown = CliRunner().invoke(app, ["delegation", str(broken), "--profile", "nnapi"])
+    assert "tflite-android-2.x" in str(unknown.exception)
 
 
 def test_a_worker_that_fails_for_another_reason_is_not_called_a_missing_gpu(tmp_path: Path) -> None:
     model = tmp_path / "model.tflite"
     model.write_bytes(b"no model")
-    with pytest.raises(DeviceError, match="failed"):
-        run_on_gpu(model, {"x": np.ones((1, 4), np.float32)}, "fp32")
+    with pytest.raises(DeviceError) as raised:
+        run_isolated(model, {"x": np.ones((1, WIDTH), np.float32)}, accelerator="gpu")
+    assert not isinstance(raised.value, NoGpuError)

@@ -9,6 +9,7 @@ import pytest
 
 from pocketbert.artifacts import Artifact
 from pocketbert.data.dataset import Split
+from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import ProofError
 from pocketbert.params import EvaluateParams
 from pocketbert.runtimes.engines import open_runtime
@@ -65,6 +66,10 @@ def test_rows_hold_every_figure_in_order(
         assert row["runtime"].startswith(
             {"torch": "torch 2", "onnx": "onnxruntime 1", "tflite": "litert 2"}[row["format"]]
         )
+        parts = [row[f"{part}_bytes"] for part in ("embeddings", "encoder", "head", "other")]
+        assert sum(parts) == artifact.size_bytes
+        assert min(parts) > 0
+        assert row["vocabulary_tokens"] == TextEncoder(artifact.folder).vocabulary_size
         unknown = row["artifact"] in ("teacher", "student")
         for figure in ("logit_max_abs_diff", "logit_rel_diff", "agreement"):
             assert (row[figure] is None) == unknown
