@@ -11,7 +11,11 @@ from pocketbert.data.dataset import LabelSet, write_labels
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import CheckpointError
 
-Format = Literal["torch", "onnx", "tflite"]
+Format = Literal["torch", "onnx", "tflite", "ncnn"]
+# The model file of an artifact that `pocketbert partition` cut: the list of its parts.
+PARTS_FILE = "parts.json"
+# What belongs to a .tflite file and lies beside it: tables that the host looks up, and how its layers' states lie.
+COMPANIONS = ("host_embeddings.npy", "host_positions.npy", "model.bases.npz")
 
 
 class ArtifactCard(BaseModel):
@@ -30,8 +34,11 @@ class ArtifactCard(BaseModel):
     # Fixed length of the input, or None where it is dynamic up to `max_length`.
     sequence_length: int | None = None
     max_length: int
-    # As in the recipe's params; any other than "full" has a tokenizer of its own.
-    vocabulary: Literal["full", "trimmed"] | int = "full"
+    # As in the recipe's params; a trimmed one has a tokenizer of its own.
+    vocabulary: Literal["full", "trimmed", "shared"] | int = "full"
+    # Of a TFLite file: export_tflite's graph profile, and the fusions that its tensors went through.
+    graph_profile: Literal["stock", "delegate", "embeddings"] | None = None
+    fused: tuple[str, ...] = ()
 
 
 class Artifact(BaseModel):
@@ -51,6 +58,11 @@ class Artifact(BaseModel):
     def model_path(self) -> Path:
         """The model file itself."""
         return self.folder / self.card.model_file
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the model is several files that are run in turn (pocketbert/partition)."""
+        return self.card.model_file == PARTS_FILE
 
     @property
     def size_bytes(self) -> int:

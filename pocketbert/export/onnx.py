@@ -61,7 +61,7 @@ def to_onnx(model: PocketBertClassifier, opset: int) -> onnx.ModelProto:
 
 def to_onnx_as(config: "PocketBertOnnxConfig", model: torch.nn.Module, opset: int) -> onnx.ModelProto:
     """Export a torch model in memory with the inputs and outputs that `config` describes; raises ExportError."""
-    with tempfile.TemporaryDirectory(prefix="pocketbert-") as scratch, _without_tracer_warnings():
+    with tempfile.TemporaryDirectory(prefix="pocketbert-") as scratch, without_tracer_warnings():
         path = Path(scratch, MODEL_FILE)
         try:
             export(model.eval(), config, path, opset=opset, input_shapes=TRACED_SHAPE)
@@ -92,7 +92,7 @@ class PocketBertOnnxConfig(TextEncoderOnnxConfig):
 
 
 @contextmanager
-def _without_tracer_warnings() -> Iterator[None]:
+def without_tracer_warnings() -> Iterator[None]:
     """Silence what the tracer says of every Python `if`: that the trace generalises is proven by `validate`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)

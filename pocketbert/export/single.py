@@ -12,6 +12,8 @@ from pocketbert.export.onnx import to_onnx
 from pocketbert.export.rewrites import replace_mask_value
 from pocketbert.export.task import TASKS, which_task
 from pocketbert.modeling.checkpoints import load_classifier
+from pocketbert.numerics.fusion import Weights
+from pocketbert.numerics.fusion_bases import write_bases
 
 # transformers' own mask, the smallest float32.
 STOCK_MASK = -3.4028234663852886e38
@@ -31,11 +33,16 @@ def export_file(
         raise ParamsError(f"there is no task {chosen!r}", f"Known: {', '.join(TASKS)}.")
     if output.suffix == ".onnx":
         content, shape = build(folder, chosen, mask_value, opset).SerializeToString(), f"opset {opset}"
+        weights = None
     else:
-        content = build_tflite(folder, chosen, STOCK_MASK if mask_value is None else mask_value, sequence_length)
+        content, weights = build_tflite(
+            folder, chosen, STOCK_MASK if mask_value is None else mask_value, sequence_length
+        )
         shape = f"{sequence_length} tokens"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(content)
+    if weights is not None:
+        write_bases(weights, output)
     mask = "the stock mask" if mask_value is None else f"the mask {mask_value:g}"
     said = f"{output}: {chosen}, {shape}, {mask}, {len(content):,} bytes"
     beside = output.parent
@@ -55,14 +62,15 @@ def build(folder: Path, task: str, mask_value: float | None, opset: int) -> onnx
     return model
 
 
-def build_tflite(folder: Path, task: str, mask_value: float, sequence_length: int) -> bytes:
-    """The .tflite file of a folder, by our own TensorFlow graph; raises like `export_file`."""
+def build_tflite(folder: Path, task: str, mask_value: float, sequence_length: int) -> tuple[bytes, Weights | None]:
+    """The .tflite file of a folder, by our own TensorFlow graph, and its fused weights; raises like `export_file`."""
     from pocketbert.export.tflite import to_flatbuffer, trace
 
     if task == "text-classification":
-        return to_flatbuffer(trace(load_classifier(folder), sequence_length, mask_value))
+        fused = trace(load_classifier(folder), sequence_length, mask_value)
+        return to_flatbuffer(fused), fused.weights
     model = load_masked_lm(folder)
     from pocketbert.export.tf_masked_lm import trace_masked_lm
 
     traced: Any = trace_masked_lm(model, sequence_length, mask_value)
-    return to_flatbuffer(traced)
+    return to_flatbuffer(traced), None

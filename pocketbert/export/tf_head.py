@@ -11,13 +11,18 @@ from pocketbert.export.tf_layers import Linear, Tensor
 from pocketbert.export.transplant import Transplant
 
 
-def pool(hidden: Tensor, mask: Tensor, pooling: Literal["mean", "cls"]) -> Tensor:
+def pool(hidden: Tensor, mask: Tensor, pooling: Literal["mean", "cls"], *, stock: bool = False) -> Tensor:
     """Pool hidden states [1, S, H] under a float mask of 0 and 1 [1, S] into [1, 1, H].
 
     As in torch, the weights are normalised before the sum (no half-precision sum of a whole row) and a row
-    without a single token pools to zero.
+    without a single token pools to zero. `stock` is how models are mostly written: a shrinking slice, a sum of rows.
     """
     _, length, width = hidden.shape
+    if stock:
+        if pooling == "cls":
+            return tf.expand_dims(hidden[:, 0] * mask[:, :1], 1)
+        summed = tf.reduce_sum(hidden * mask[:, :, None], axis=1, keepdims=True)
+        return summed / tf.maximum(tf.reduce_sum(mask, axis=1)[:, None, None], 1.0)
     if pooling == "cls":
         first = tf.slice(mask, [0, 0], [1, 1])
         return tf.slice(hidden, [0, 0, 0], [1, 1, width]) * tf.reshape(first, [1, 1, 1])

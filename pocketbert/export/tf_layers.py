@@ -5,13 +5,16 @@ Activations are float32 [1, S, H] throughout. docs/conversion.md says which oper
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import tensorflow as tf
 from torch import nn
 
 from pocketbert.errors import ExportError
-from pocketbert.export.transplant import IDENTITY, Transform, Transplant, rows
+from pocketbert.export.tf_portable import PORTABLE_ACTIVATIONS
+from pocketbert.export.transplant import IDENTITY, Transplant, rows
+from pocketbert.numerics.fusion_plan import SUM_PARTS
 
 Tensor: TypeAlias = tf.Tensor
 
@@ -28,8 +31,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def activation(name: object) -> Callable[[Tensor], Tensor]:
-    """The activation of a transformers configuration; raises ExportError."""
+def activation(
+    name: object, gelu: Literal["exact", "tanh"] = "exact", *, portable: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """The activation of a transformers configuration, `gelu` the form of the exact one; raises ExportError."""
+    if name == "gelu" and gelu == "tanh":
+        name = "gelu_new"
+    if portable and isinstance(name, str) and name in PORTABLE_ACTIVATIONS:
+        return PORTABLE_ACTIVATIONS[name]
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ExportError(
             f"activation {name!r} has no TensorFlow counterpart", f"Use one of {', '.join(sorted(ACTIVATIONS))}."
@@ -49,47 +58,72 @@ def per_channel(parameter: tf.Variable) -> Tensor:
 class Linear(tf.Module):
     """y = x W^T + b, with W as torch and TFLite both store it: [out, in]."""
 
-    def __init__(
-        self, transplant: Transplant, name: str, weight: Transform = IDENTITY, bias: Transform = IDENTITY
-    ) -> None:
+    def __init__(self, transplant: Transplant, name: str) -> None:
         super().__init__()
-        self.weight = transplant.variable(f"{name}.weight", weight)
-        self.bias = transplant.variable(f"{name}.bias", bias)
+        whole = f"{name}.weight"
+        parts = (f"{whole}.{index}" for index in range(SUM_PARTS))
+        self.weights = [transplant.variable(part) for part in ([whole] if transplant.has(whole) else parts)]
+        self.bias = transplant.variable(f"{name}.bias")
+        self.convolves, self.portable = transplant.variants.linear == "conv", transplant.portable
 
     def __call__(self, x: Tensor) -> Tensor:
         """[1, S, in] -> [1, S, out]."""
-        return tf.matmul(x, self.weight, transpose_b=True) + per_channel(self.bias)
+        width = x.shape[-1] // len(self.weights)
+        shape = [*x.shape[:-1], width]
+        sums = [
+            self._product(tf.slice(x, [0, 0, i * width], shape), part) for i, part in enumerate(self.weights[1:], 1)
+        ]
+        first = tf.slice(x, [0, 0, 0], shape) if sums else x
+        sums = [self._product(first, self.weights[0], self.bias), *sums]
+        # Pairwise, so that the parts' errors do not add up either.
+        while len(sums) > 1:
+            sums = [one + other for one, other in zip(sums[::2], sums[1::2], strict=True)]
+        return sums[0]
+
+    def _product(self, x: Tensor, weight: tf.Variable, bias: tf.Variable | None = None) -> Tensor:
+        # TensorFlow Lite 2.x's delegates take a fully connected layer of a single row only.
+        if self.convolves or (self.portable and x.shape[1] > 1):
+            _, length, width = x.shape
+            filters = tf.transpose(weight)[None, None]
+            image = tf.nn.conv2d(tf.reshape(x, [1, 1, length, width]), filters, strides=1, padding="VALID")
+            image = image if bias is None else image + tf.reshape(bias, [1, 1, 1, -1])
+            return tf.reshape(image, [1, length, filters.shape[-1]])
+        product = tf.matmul(x, weight, transpose_b=True)
+        return product if bias is None else product + per_channel(bias)
 
 
-class LayerNorm(tf.Module):
-    """Layer normalisation over the last axis (Ba et al. 2016, arXiv:1607.06450), biased variance."""
+class Norm(tf.Module):
+    """A gain and a shift by channel behind whatever normalises; a fusion may have taken either away."""
 
     def __init__(self, transplant: Transplant, name: str) -> None:
         super().__init__()
+        gain, shift = f"{name}.weight", f"{name}.bias"
+        self.weight = transplant.variable(gain) if transplant.has(gain) else None
+        self.bias = transplant.variable(shift) if transplant.has(shift) else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[1, S, H] -> [1, S, H]."""
+        x = x if self.weight is None else x * per_channel(self.weight)
+        return x if self.bias is None else x + per_channel(self.bias)
+
+
+class NoNorm(Norm):
+    """MobileBERT's element-wise affine map in place of a norm (Sun et al. 2020, section 3.3)."""
+
+
+class LayerNorm(Norm):
+    """Layer normalisation over the last axis (Ba et al. 2016, arXiv:1607.06450), biased variance."""
+
+    def __init__(self, transplant: Transplant, name: str) -> None:
+        super().__init__(transplant, name)
         # From the module, not from the configuration: MobileBERT does not use its layer_norm_eps everywhere.
         self.epsilon = float(transplant.module(name).eps)
-        self.weight = transplant.variable(f"{name}.weight")
-        self.bias = transplant.variable(f"{name}.bias")
 
     def __call__(self, x: Tensor) -> Tensor:
         """[1, S, H] -> [1, S, H]."""
         centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-        normed = centred * tf.math.rsqrt(variance + self.epsilon)
-        return normed * per_channel(self.weight) + per_channel(self.bias)
-
-
-class NoNorm(tf.Module):
-    """MobileBERT's element-wise affine map in place of a norm (Sun et al. 2020, section 3.3)."""
-
-    def __init__(self, transplant: Transplant, name: str) -> None:
-        super().__init__()
-        self.weight = transplant.variable(f"{name}.weight")
-        self.bias = transplant.variable(f"{name}.bias")
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[1, S, H] -> [1, S, H]."""
-        return x * per_channel(self.weight) + per_channel(self.bias)
+        return super().__call__(centred * tf.math.rsqrt(variance + self.epsilon))
 
 
 def norm(transplant: Transplant, name: str) -> LayerNorm | NoNorm:
@@ -98,39 +132,106 @@ def norm(transplant: Transplant, name: str) -> LayerNorm | NoNorm:
     return kind(transplant, name)
 
 
+@dataclass(frozen=True)
+class Projections:
+    """Names of the linear layers before an attention, and of the products that fusions make of them."""
+
+    query: str
+    key: str
+    value: str
+    # Queries, keys and values of one input, and queries and keys where the values have another.
+    product: str
+    query_key: str = ""
+
+
 class SelfAttention(tf.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2), heads on axis 1 of rank 4."""
 
-    def __init__(self, query: Linear, key: Linear, value: Linear, heads: int) -> None:
+    def __init__(self, transplant: Transplant, names: Projections, heads: int) -> None:
         super().__init__()
-        self.query, self.key, self.value, self.heads = query, key, value, heads
+        self.heads, self.scaled = heads, transplant.fused("query_scale")
+        self.portable = transplant.portable
+        self.flat = transplant.variants.heads == "3d" and not self.portable
+        groups: dict[str, tuple[str, ...]] = {names.product: ("q", "k", "v"), names.query_key: ("q", "k")}
+        made = next((name for name in groups if name and transplant.has(f"{name}.bias")), None)
+        parts = [(made, groups[made])] if made else [(names.query, ("q",)), (names.key, ("k",))]
+        parts += [(names.value, ("v",))] if not made or "v" not in groups[made] else []
+        self.products = [(Linear(transplant, name), roles) for name, roles in parts]
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """Attend from `query` to `key` and `value` [1, S, in], with an additive mask [1, 1, 1, S] -> [1, S, H]."""
-        q, k, v = self._split(self.query(query)), self._split(self.key(key)), self._split(self.value(value))
+    def __call__(self, query_key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """Attend from and to `query_key` [1, S, in] over `value` [1, S, in'], mask [1, 1, 1, S] -> [1, S, H]."""
+        heads: dict[str, Tensor] = {}
+        for product, roles in self.products:
+            heads |= self._split(product(value if "v" in roles else query_key), roles)
+        q, k, v = heads["q"], heads["k"], heads["v"]
         # The queries are scaled, not the scores: fewer products, and no large scores in half precision.
-        scores = tf.matmul(q * (1.0 / math.sqrt(q.shape[-1])), k, transpose_b=True)
+        q = q if self.scaled else q * (1.0 / math.sqrt(q.shape[-1]))
+        mask = tf.reshape(mask, [1, 1, mask.shape[-1]]) if self.flat else mask
+        scores = tf.matmul(q, k, transpose_b=not self.portable)
         context = tf.matmul(tf.nn.softmax(scores + mask, axis=-1), v)
-        length, width = q.shape[2], self.heads * q.shape[3]
-        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [1, length, width])
+        length, width = q.shape[-2], self.heads * q.shape[-1]
+        return tf.reshape(tf.transpose(context, [1, 0, 2] if self.flat else [0, 2, 1, 3]), [1, length, width])
 
-    def _split(self, x: Tensor) -> Tensor:
-        """[1, S, heads * D] -> [1, heads, S, D]."""
+    def _split(self, x: Tensor, roles: tuple[str, ...]) -> dict[str, Tensor]:
+        """[1, S, roles * heads * D] -> [1, heads, S, D] each, or [heads, S, D].
+
+        By SLICE, as SPLIT is wrong on LiteRT's GPU.
+        """
         _, length, width = x.shape
-        return tf.transpose(tf.reshape(x, [1, length, self.heads, width // self.heads]), [0, 2, 1, 3])
+        count = len(roles) * self.heads
+        size = width // count
+        shape, order = [1, self.heads, length, size], [0, 2, 1, 3]
+        together = tf.reshape(x, [1, length, count, size])
+        if self.portable:
+            return self._split_before(together, roles)
+        if self.flat:
+            shape, order, together = shape[1:], [1, 0, 2], tf.reshape(x, [length, count, size])
+        together = tf.transpose(together, order)
+        if len(roles) == 1:
+            return {roles[0]: together}
+        starts = [[0] * (len(shape) - 3) + [i * self.heads, 0, 0] for i in range(len(roles))]
+        return {role: tf.slice(together, start, shape) for role, start in zip(roles, starts, strict=True)}
+
+    def _split_before(self, x: Tensor, roles: tuple[str, ...]) -> dict[str, Tensor]:
+        """[1, S, roles * heads, D] -> [1, heads, S, D], the keys [1, heads, D, S].
+
+        For delegates that do not read the flag by which a product transposes an operand.
+        """
+        _, length, _, size = x.shape
+        axes = {"q": [0, 2, 1, 3], "k": [0, 2, 3, 1], "v": [0, 2, 1, 3]}
+        shape = [1, length, self.heads, size]
+        parts = {role: tf.slice(x, [0, 0, i * self.heads, 0], shape) for i, role in enumerate(roles)}
+        return {role: tf.transpose(part, axes[role]) for role, part in parts.items()}
 
 
 class Lookup(tf.Module):
-    """Rows of an embedding table; the ids are flattened, as GPU delegates gather by 1-D indices only."""
+    """Rows of an embedding table; the ids are flattened, as GPU delegates gather by 1-D indices only.
 
-    def __init__(self, transplant: Transplant, name: str) -> None:
+    Not `flat`: as transformers' own TensorFlow classes do it.
+    """
+
+    def __init__(self, transplant: Transplant, name: str, *, flat: bool = True) -> None:
         super().__init__()
-        self.table = transplant.variable(f"{name}.weight")
+        self.table, self.flat, self.dtype = transplant.table(f"{name}.weight"), flat, transplant.dtype
 
     def __call__(self, ids: Tensor) -> Tensor:
         """int32 [1, S] -> float32 [1, S, width]."""
+        if not self.flat:
+            return tf.cast(tf.gather(self.table, ids), self.dtype)
         length, width = ids.shape[1], self.table.shape[1]
-        return tf.reshape(tf.gather(self.table, tf.reshape(ids, [length])), [1, length, width])
+        return tf.cast(tf.reshape(tf.gather(self.table, tf.reshape(ids, [length])), [1, length, width]), self.dtype)
+
+
+class HostRows(tf.Module):
+    """Rows of embedding tables that the host looks up: the graph reads them as a float input [1, S, width]."""
+
+    def __init__(self, transplant: Transplant, *tables: str) -> None:
+        super().__init__()
+        self.tables = {name: transplant.host_table(name) for name in tables}
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """[1, S, width], as it is."""
+        return rows
 
 
 class FixedRows(tf.Module):
@@ -138,7 +239,9 @@ class FixedRows(tf.Module):
 
     def __init__(self, transplant: Transplant, name: str, start: int, count: int) -> None:
         super().__init__()
-        self.rows = transplant.variable(f"{name}.weight", rows(start, start + count))
+        held = len(transplant.weights.value(f"{name}.weight"))
+        used = rows(start, start + count) if held > count else IDENTITY
+        self.rows = transplant.variable(f"{name}.weight", used)
 
     def __call__(self) -> Tensor:
         """float32 [1, count, width]."""

@@ -11,7 +11,7 @@ from pocketbert.errors import ExportError
 from pocketbert.export.fill_mask import takes_token_types
 from pocketbert.export.tf_bert import BertEncoder, Embeddings
 from pocketbert.export.tf_classifier import check_encoder
-from pocketbert.export.tf_layers import Linear, Tensor, activation, norm, per_channel
+from pocketbert.export.tf_layers import Linear, Lookup, Tensor, activation, norm, per_channel
 from pocketbert.export.transplant import Transplant, Transplanted
 
 _HEAD = "cls.predictions"
@@ -37,7 +37,7 @@ class MaskedLm(tf.Module):
         mask = tf.cast(attention_mask, tf.float32)
         additive = tf.reshape((1.0 - mask) * self.mask_value, [1, 1, 1, mask.shape[1]])
         hidden = self.encoder(input_ids, additive, token_type_ids)
-        words = cast(Embeddings, self.encoder.embeddings).words.table
+        words = cast(Lookup, cast(Embeddings, self.encoder.embeddings).words).table
         transformed = self.norm(self.activation(self.transform(hidden)))
         return tf.matmul(transformed, words, transpose_b=True) + per_channel(self.bias)
 

@@ -1,20 +1,35 @@
 """MobileBERT (Sun et al. 2020, arXiv:2004.02984): bottlenecks, stacked feed-forward networks, trigram embeddings."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
-from torch import nn
 from transformers import PretrainedConfig
 
-from pocketbert.export.tf_bert import Encoder, add_positions
-from pocketbert.export.tf_layers import FixedRows, Linear, Lookup, SelfAttention, Tensor, activation, norm
-from pocketbert.export.transplant import Transform, Transplant
+from pocketbert.export.tf_bert import Encoder, add_positions, token_types
+from pocketbert.export.tf_layers import (
+    FixedRows,
+    HostRows,
+    Linear,
+    Lookup,
+    Projections,
+    SelfAttention,
+    Tensor,
+    activation,
+    norm,
+)
+from pocketbert.export.transplant import Transplant
+from pocketbert.numerics.fusion import HOST_POSITIONS, HOST_WORDS
+from pocketbert.numerics.fusion_mobilebert import has_attention_bottleneck
 
 
 class MobileBertEncoder(Encoder):
     """MobileBertModel without its pooling layer."""
 
-    def __init__(self, transplant: Transplant, name: str, config: PretrainedConfig, length: int) -> None:
+    def __init__(
+        self, transplant: Transplant, name: str, config: PretrainedConfig, length: int, *, flat: bool = True
+    ) -> None:
         super().__init__()
-        self.embeddings = Embeddings(transplant, f"{name}.embeddings", config, length)
+        self.embeddings = Embeddings(transplant, f"{name}.embeddings", config, length, flat)
         self.layers = [
             Layer(transplant, f"{name}.encoder.layer.{index}", config) for index in range(config.num_hidden_layers)
         ]
@@ -23,32 +38,61 @@ class MobileBertEncoder(Encoder):
 class Embeddings(tf.Module):
     """Narrow word embeddings, three neighbours side by side, projected to the hidden size (section 3.1)."""
 
-    def __init__(self, transplant: Transplant, name: str, config: PretrainedConfig, length: int) -> None:
+    def __init__(self, transplant: Transplant, name: str, config: PretrainedConfig, length: int, flat: bool) -> None:
         super().__init__()
-        self.trigram = config.trigram_input
-        self.projected = config.trigram_input or config.embedding_size != config.hidden_size
-        self.words = Lookup(transplant, f"{name}.word_embeddings")
-        self.positions = FixedRows(transplant, f"{name}.position_embeddings", 0, length)
-        types = f"{name}.token_type_embeddings"
-        one_type = config.type_vocab_size == 1
-        self.token_types = FixedRows(transplant, types, 0, 1) if one_type else Lookup(transplant, types)
-        if self.projected:
-            self.transformation = Linear(transplant, f"{name}.embedding_transformation")
+        self.words: Lookup | HostRows
+        self.positions: FixedRows | HostRows
+        self.token_types: Lookup | FixedRows | None = None
+        if transplant.has(HOST_WORDS):
+            self.words, self.positions = HostRows(transplant, HOST_WORDS), HostRows(transplant, HOST_POSITIONS)
+        else:
+            self.words = Lookup(transplant, f"{name}.word_embeddings", flat=flat)
+            self.positions = FixedRows(transplant, f"{name}.position_embeddings", 0, length)
+            self.token_types = token_types(transplant, f"{name}.token_type_embeddings", flat)
+        projection = f"{name}.embedding_transformation"
+        self.project: Callable[[Tensor], Tensor] = tf.identity
+        if transplant.has(f"{projection}.kernel"):
+            self.project = TrigramConvolution(transplant, projection)
+        elif config.trigram_input:
+            self.project = Trigrams(transplant, projection)
+        elif config.embedding_size != config.hidden_size:
+            self.project = Linear(transplant, projection)
         self.norm = norm(transplant, f"{name}.LayerNorm")
 
     def __call__(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """int32 [1, S] -> float32 [1, S, H]."""
-        words = self.words(input_ids)
-        words = _trigrams(words) if self.trigram else words
-        words = self.transformation(words) if self.projected else words
+        """int32 [1, S] each -> float32 [1, S, H]; or floats of the host: words [1, S, E], positions [1, S, H]."""
+        words = self.project(self.words(input_ids))
+        if isinstance(self.positions, HostRows):
+            return self.norm(words + token_type_ids)
         return self.norm(add_positions(words, token_type_ids, self.positions, self.token_types))
 
 
-def _trigrams(words: Tensor) -> Tensor:
-    """[1, S, E] -> [1, S, 3 E]: the next, the same and the previous position, zero beyond the ends."""
-    shape = words.shape
-    padded = tf.pad(words, [[0, 0], [1, 1], [0, 0]])
-    return tf.concat([tf.slice(padded, [0, 2, 0], shape), words, tf.slice(padded, [0, 0, 0], shape)], axis=2)
+class TrigramConvolution(tf.Module):
+    """The same by one convolution over three positions, zero beyond the ends; kernel [out, 1, 3, in], as TFLite's."""
+
+    def __init__(self, transplant: Transplant, name: str) -> None:
+        super().__init__()
+        self.kernel = transplant.variable(f"{name}.kernel")
+        self.bias = transplant.variable(f"{name}.bias")
+
+    def __call__(self, words: Tensor) -> Tensor:
+        """[1, S, E] -> [1, S, H]."""
+        _, length, width = words.shape
+        image = tf.reshape(words, [1, 1, length, width])
+        filters = tf.transpose(self.kernel, [1, 2, 3, 0])
+        found = tf.nn.conv2d(image, filters, strides=1, padding="SAME") + tf.reshape(self.bias, [1, 1, 1, -1])
+        return tf.reshape(found, [1, length, filters.shape[-1]])
+
+
+class Trigrams(Linear):
+    """Each word with its neighbours, projected."""
+
+    def __call__(self, words: Tensor) -> Tensor:
+        """[1, S, E] -> [1, S, H]: the next, the same and the previous position, zero beyond the ends."""
+        shape = words.shape
+        padded = tf.pad(words, [[0, 0], [1, 1], [0, 0]])
+        after, before = tf.slice(padded, [0, 2, 0], shape), tf.slice(padded, [0, 0, 0], shape)
+        return super().__call__(tf.concat([after, words, before], axis=2))
 
 
 class DenseNorm(tf.Module):
@@ -65,27 +109,13 @@ class DenseNorm(tf.Module):
         return self.norm(x if residual is None else x + residual)
 
 
-def bottleneck(transplant: Transplant, name: str) -> DenseNorm | Linear:
-    """The way into a bottleneck: `dense` and a norm without a residual between them.
-
-    With NoNorm that is one linear layer, (W x + b) g + c = (g W) x + (b g + c). It is folded here, on record,
-    because the converter would do so unasked.
-    """
-    if isinstance(transplant.module(f"{name}.LayerNorm"), nn.LayerNorm):
-        return DenseNorm(transplant, name)
-    gain, shift = f"{name}.LayerNorm.weight", f"{name}.LayerNorm.bias"
-    weight = Transform("W * g", lambda w, g: w * g[:, None], (gain,))
-    bias = Transform("b * g + c", lambda b, g, c: b * g + c, (gain, shift))
-    return Linear(transplant, f"{name}.dense", weight, bias)
-
-
 class FeedForward(tf.Module):
     """Intermediate layer, activation, output layer with residual: torch modules `intermediate` and `output`."""
 
     def __init__(self, transplant: Transplant, name: str, hidden_act: object) -> None:
         super().__init__()
         self.intermediate = Linear(transplant, f"{name}.intermediate.dense")
-        self.activation = activation(hidden_act)
+        self.activation = activation(hidden_act, transplant.variants.gelu, portable=transplant.portable)
         self.output = DenseNorm(transplant, f"{name}.output")
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -98,28 +128,30 @@ class Layer(tf.Module):
 
     def __init__(self, transplant: Transplant, name: str, config: PretrainedConfig) -> None:
         super().__init__()
-        attention = f"{name}.attention.self"
-        query, key, value = (Linear(transplant, f"{attention}.{part}") for part in ("query", "key", "value"))
-        self.attention = SelfAttention(query, key, value, config.num_attention_heads)
+        parts = ("query", "key", "value", "query_key_value", "query_key")
+        projections = Projections(*(f"{name}.attention.self.{part}" for part in parts))
+        self.attention = SelfAttention(transplant, projections, config.num_attention_heads)
         self.attention_output = DenseNorm(transplant, f"{name}.attention.output")
         self.inner = [
             FeedForward(transplant, f"{name}.ffn.{index}", config.hidden_act)
             for index in range(config.num_feedforward_networks - 1)
         ]
         self.last = FeedForward(transplant, name, config.hidden_act)
-        self.bottleneck_in: DenseNorm | Linear | None = None
-        self.bottleneck_attention: DenseNorm | Linear | None = None
+        self.bottleneck_in: DenseNorm | None = None
+        self.bottleneck_attention: DenseNorm | None = None
         self.shares_input = config.use_bottleneck_attention
         if config.use_bottleneck:
-            self.bottleneck_in = bottleneck(transplant, f"{name}.bottleneck.input")
+            self.bottleneck_in = DenseNorm(transplant, f"{name}.bottleneck.input")
             self.bottleneck_out = DenseNorm(transplant, f"{name}.output.bottleneck")
-            if config.key_query_shared_bottleneck and not config.use_bottleneck_attention:
-                self.bottleneck_attention = bottleneck(transplant, f"{name}.bottleneck.attention")
+            entry = f"{name}.bottleneck.attention"
+            # Without it, queries and keys read the layer's input: of themselves, or because a fusion made them.
+            if has_attention_bottleneck(config) and transplant.has(f"{entry}.dense.bias"):
+                self.bottleneck_attention = DenseNorm(transplant, entry)
 
     def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """[1, S, H] -> [1, S, H]."""
         query_key, value, residual = self._enter(hidden)
-        x = self.attention_output(self.attention(query_key, query_key, value, mask), residual)
+        x = self.attention_output(self.attention(query_key, value, mask), residual)
         for network in [*self.inner, self.last]:
             x = network(x)
         return x if self.bottleneck_in is None else self.bottleneck_out(x, hidden)

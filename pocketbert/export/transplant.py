@@ -2,7 +2,8 @@
 
 A layer of the graph asks for its weights by their torch names, so no TensorFlow variable exists without its
 torch parameter and nothing can be left at a random initial value. Layouts are those of torch: a linear layer
-keeps its weight as [out, in], which is also how TFLite stores it, so nothing is transposed.
+keeps its weight as [out, in], which is also how TFLite stores it, so nothing is transposed. Where fusions rewrote the
+weights (numerics/fusion.py), the graph gets the fused tensors, and the proof follows them back to torch's own.
 """
 
 import hashlib
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 
 from pocketbert.errors import ExportError, ProofError
 from pocketbert.modeling.classifier import PocketBertClassifier
+from pocketbert.numerics.fusion import Weights
 from pocketbert.numerics.tensors import used_parameters
+from pocketbert.params import GraphVariants
 
 Array = NDArray[np.float32]
 
@@ -56,25 +59,59 @@ class Transplanted:
 
 
 class Transplant:
-    """Hands out each parameter of a torch model once, as a TensorFlow variable of the same name."""
+    """Hands out each tensor of `weights` (torch's own parameters where None) once, as a TensorFlow variable.
 
-    def __init__(self, model: PocketBertClassifier) -> None:
-        self._model = model
-        self._state = model.state_dict()
+    `dtype` is the graph's: float64 for a proof of what was fused; `variants` the form that layers are to take.
+    `portable`: of operations that the GPU delegates of TensorFlow Lite 2.x take as well, whatever the variants say.
+    """
+
+    def __init__(
+        self,
+        model: PocketBertClassifier,
+        weights: Weights | None = None,
+        dtype: tf.DType = tf.float32,
+        variants: GraphVariants | None = None,
+        *,
+        portable: bool = False,
+    ) -> None:
+        self._model, self.dtype, self.variants = model, dtype, variants or GraphVariants()
+        self.portable = portable
+        self.weights = weights or Weights(parameters(model))
         self._transforms: dict[str, Transform] = {}
         self._variables: dict[str, tf.Variable] = {}
+        self._tables: set[str] = set()
+        self._on_host: set[str] = set()
 
     def module(self, name: str) -> Any:
         """The torch module of that name, for what is no parameter: an epsilon, a slope, its type."""
         return self._model.get_submodule(name)
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a tensor, or a fusion has taken it away."""
+        return name in self.weights
+
+    def fused(self, fusion: str) -> bool:
+        """Whether the weights went through this fusion."""
+        return fusion in self.weights.fusions
+
     def variable(self, name: str, transform: Transform = IDENTITY) -> tf.Variable:
-        """The torch parameter `name` as a float32 variable; raises ProofError when asked twice, ExportError."""
+        """The tensor `name` as a variable; raises ProofError when asked twice, ExportError."""
         if name in self._variables:
             raise ProofError(f"parameter {name} was asked for twice", "Map it to one variable in pocketbert/export.")
         self._transforms[name] = transform
         self._variables[name] = tf.Variable(self._expected(name), trainable=False, name=name)
         return self._variables[name]
+
+    def table(self, name: str) -> tf.Variable:
+        """An embedding table, float32 in a graph of any dtype: nothing fuses it, and it is large."""
+        self._tables.add(name)
+        return self.variable(name)
+
+    def host_table(self, name: str) -> Array:
+        """A table that is looked up outside the graph."""
+        self._on_host.add(name)
+        self._transforms[name] = IDENTITY
+        return self._expected(name)
 
     def prove(self, captured: Iterable[tf.Variable]) -> list[Transplanted]:
         """Prove the mapping bit by bit; `captured` are the variables that the traced graph really reads.
@@ -83,8 +120,10 @@ class Transplant:
         """
         names = {id(variable): name for name, variable in self._variables.items()}
         reached = {names.get(id(variable), f"(not transplanted) {variable.name}") for variable in captured}
-        operands = {operand for name in reached & set(names.values()) for operand in self._transforms[name].operands}
-        stray = sorted((reached | operands) ^ used_parameters(self._state, self._model.encoder.config))
+        reached |= self._on_host
+        carried = set[str]().union(*(self._sources(name) if name in self._transforms else {name} for name in reached))
+        left_over = {name for name in self.weights.names() if self.weights.steps(name) and name not in reached}
+        stray = sorted((carried ^ used_parameters(parameters(self._model), self._model.encoder.config)) | left_over)
         if stray:
             raise ProofError(
                 f"{len(stray)} tensors are not matched between torch and the TensorFlow graph: {', '.join(stray[:8])}",
@@ -99,26 +138,41 @@ class Transplant:
             )
         return record
 
+    def _sources(self, name: str) -> frozenset[str]:
+        operands = (name, *self._transforms[name].operands)
+        return frozenset[str]().union(*(self.weights.sources(operand) for operand in operands))
+
     def _compare(self, name: str) -> Transplanted:
-        variable, transform = self._variables[name], self._transforms[name]
-        value = variable.numpy()
-        equal = value.tobytes() == self._expected(name).tobytes()
+        expected = self._expected(name)
+        value, tf_name = expected, "(host)"
+        if name in self._variables:
+            value = self._variables[name].numpy()
+            tf_name = self._variables[name].name.removesuffix(":0")
+        equal = value.tobytes() == expected.tobytes()
         digest = hashlib.sha256(value.tobytes()).hexdigest()
-        tf_name = variable.name.removesuffix(":0")
-        return Transplanted(name, tf_name, transform.formula, transform.operands, value.shape, digest, equal)
+        formula = "+".join(self.weights.steps(name)) or self._transforms[name].formula
+        operands = tuple(sorted(self._sources(name) - {name}))
+        return Transplanted(name, tf_name, formula, operands, value.shape, digest, equal)
 
     def _expected(self, name: str) -> Array:
         transform = self._transforms[name]
         value = transform.function(self._parameter(name), *(self._parameter(operand) for operand in transform.operands))
         return np.ascontiguousarray(value)
 
-    def _parameter(self, name: str) -> Array:
-        if name not in self._state:
+    def _parameter(self, name: str) -> NDArray[Any]:
+        if not self.has(name):
             raise ExportError(
                 f"the model has no parameter {name}",
                 "Its layers are not those of its model_type; docs/conversion.md says how to add a family.",
             )
-        value: Array = self._state[name].detach().cpu().numpy()
-        if value.dtype != np.float32:
+        exact = self.dtype == tf.float64 and name not in self._tables
+        return self.weights.exact(name) if exact else self.weights.value(name)
+
+
+def parameters(model: PocketBertClassifier) -> dict[str, Array]:
+    """torch's parameters and buffers by name, float32; raises ExportError for another type."""
+    state = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    for name, value in state.items():
+        if value.dtype != np.float32 and np.issubdtype(value.dtype, np.floating):
             raise ExportError(f"parameter {name} is {value.dtype}", "Load the model in float32 before the export.")
-        return value
+    return state

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pocketbert.artifacts import Artifact
 from pocketbert.errors import ProofError
+from pocketbert.runtimes.host_lookup import POSITIONS_FILE, WORDS_FILE
 
 Array = NDArray[np.float32]
 
@@ -20,11 +21,17 @@ def read_constants(artifact: Artifact) -> dict[str, Array]:
     if artifact.card.format == "onnx":
         return dict(_onnx_constants(artifact))
     if artifact.card.format == "tflite":
-        return dict(_tflite_constants(artifact))
+        return dict(_tflite_constants(artifact)) | _host_tables(artifact)
     raise ProofError(
         f"{artifact.name} is a {artifact.card.format} artifact, whose constants cannot be read",
         "Validate ONNX and TFLite exports.",
     )
+
+
+def _host_tables(artifact: Artifact) -> dict[str, Array]:
+    """The embedding tables beside the file, where the host looks them up."""
+    paths = [artifact.folder / name for name in (WORDS_FILE, POSITIONS_FILE)]
+    return {path.name: np.load(path, mmap_mode="r", allow_pickle=False) for path in paths if path.exists()}
 
 
 def _onnx_constants(artifact: Artifact) -> Iterator[tuple[str, Array]]:

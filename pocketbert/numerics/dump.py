@@ -14,6 +14,7 @@ from pocketbert.inspection.onnx_file import read_onnx
 from pocketbert.inspection.tflite_file import read_tflite
 from pocketbert.numerics.probes import Probes
 from pocketbert.runtimes.base import TensorSpec
+from pocketbert.runtimes.host_lookup import with_host_inputs
 from pocketbert.runtimes.litert_runtime import invoke
 
 Array = NDArray[Any]
@@ -28,6 +29,7 @@ _PROTOBUF_LIMIT = 2**31 - 2**20
 class TensorDump(Protocol):
     """A file that shows its insides. Values are named as in `graph`, `label` is their name in the file."""
 
+    path: Path
     graph: Graph
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
@@ -71,7 +73,7 @@ def probe_rows(dump: TensorDump, probes: Probes, per_kind: int) -> Iterator[Row]
     inputs = probes.inputs if fixed is None else probes.padded(fixed)
     width = fixed or int(probes.lengths()[chosen].max())
     for index in chosen:
-        batch = {name: rows[index : index + 1, :width] for name, rows in inputs.items()}
+        batch = with_host_inputs(dump.path, {name: rows[index : index + 1, :width] for name, rows in inputs.items()})
         yield probes.kinds[index], bind_by_name(dump.inputs, batch)
 
 
@@ -90,7 +92,7 @@ class OnnxDump:
     def __init__(self, path: Path, wanted: Collection[str] | None) -> None:
         import onnx
 
-        self._path, self._file = path, read_onnx(path)
+        self.path, self._file = path, read_onnx(path)
         self.graph, self.inputs = self._file.graph, self._file.inputs
         self.outputs = tuple(spec.name for spec in self._file.outputs)
         self._model = onnx.load(path)
@@ -126,7 +128,7 @@ class OnnxDump:
             # ONNX Runtime's exceptions share no base class of their own.
             except Exception as error:
                 raise DeviceError(
-                    f"{self._path} cannot be run with its tensors exposed: {_reason(error)}",
+                    f"{self.path} cannot be run with its tensors exposed: {_reason(error)}",
                     "`pocketbert inspect` says what the file asks for.",
                 ) from error
 
@@ -155,7 +157,7 @@ class OnnxDump:
             try:
                 yield from zip(names, self._session.run(names, feed), strict=True)
             except Exception as error:  # no base class either
-                raise DeviceError(f"{self._path} cannot be run: {_reason(error)}", "Check its inputs.") from error
+                raise DeviceError(f"{self.path} cannot be run: {_reason(error)}", "Check its inputs.") from error
 
 
 class TfliteDump:
@@ -166,7 +168,7 @@ class TfliteDump:
 
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        self._path, model = path, read_tflite(path)
+        self.path, model = path, read_tflite(path)
         self.graph = model.graph
         try:
             with warnings.catch_warnings():
@@ -210,7 +212,7 @@ class TfliteDump:
         try:
             invoke(self._interpreter, arrays)
         except (ValueError, RuntimeError) as error:
-            raise DeviceError(f"{self._path} cannot be run: {_reason(error)}", "Check its inputs.") from error
+            raise DeviceError(f"{self.path} cannot be run: {_reason(error)}", "Check its inputs.") from error
         for value in self._names:
             yield value, self._interpreter.get_tensor(self._details[value]["index"])
 

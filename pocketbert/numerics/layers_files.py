@@ -12,10 +12,12 @@ from pocketbert.errors import ProofError
 from pocketbert.inspection.graph import ModelFile
 from pocketbert.inspection.onnx_file import read_onnx
 from pocketbert.inspection.tflite_file import read_tflite
+from pocketbert.numerics.fusion_bases import read_bases
 from pocketbert.numerics.layers import Array, States, name_layers
 from pocketbert.numerics.layers_graph import LayerGraph
 from pocketbert.numerics.layers_onnx import OnnxTap, OnnxValues
 from pocketbert.numerics.layers_tflite import TfliteTap, TfliteValues, signature_names
+from pocketbert.runtimes.host_lookup import with_host_inputs
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -34,6 +36,7 @@ class FileLayers:
         self._graph = LayerGraph(model.graph, outputs[output])
         self._encoder: frozenset[str] = frozenset()
         self._values: OnnxValues | TfliteValues | None = None
+        self._bases = read_bases(path)
         self.places: dict[str, str] = {}
 
     def run(self, arrays: Arrays) -> States:
@@ -44,7 +47,7 @@ class FileLayers:
         if self._values is None:
             self._locate(arrays)
             self._values = self._tap.open(list(dict.fromkeys(self.places.values())))
-        values, tokens = self._values.run(arrays), arrays[0].shape[-1]
+        values, tokens = self._values.run(arrays), _tokens(arrays)
         # Integers have lost their scale: such a layer cannot be read.
         return {
             name: self._row(values[place], name, tokens)
@@ -55,7 +58,7 @@ class FileLayers:
     def _locate(self, example: Arrays) -> None:
         graph = self._graph
         seen = self._tap.open([*graph.blocks, *graph.last_candidates()], exact=False).run(example)
-        last = self._last(seen, example[0].shape[-1])
+        last = self._last(seen, _tokens(example))
         encoder = [*graph.blocks, last]
         self.places = name_layers(encoder, [*graph.head_inputs(last), graph.output])
         self._encoder = frozenset(list(self.places)[: len(encoder)])
@@ -75,14 +78,15 @@ class FileLayers:
 
     def _row(self, value: NDArray[Any], name: str, tokens: int) -> Array:
         rows = value.reshape(-1, value.shape[-1])[: tokens if name in self._encoder else 1]
-        return np.asarray(rows, dtype=np.float32)
+        own = np.asarray(rows, dtype=np.float32)
+        return self._bases[name].restore(own) if name in self._bases else own
 
 
 class ArtifactStates:
     """The layers of a file of our own: inputs are bound by name."""
 
     def __init__(self, path: Path) -> None:
-        self._layers = FileLayers(path)
+        self._path, self._layers = path, FileLayers(path)
         self._dtype = np.int64 if path.suffix == ".onnx" else np.int32
 
     @property
@@ -92,7 +96,14 @@ class ArtifactStates:
 
     def states(self, row: Batch) -> States:
         """The layers' outputs for a batch of one row."""
-        return self._layers.run([row[name].astype(self._dtype) for name in self._layers.inputs])
+        given = with_host_inputs(self._path, row)
+        dtypes = [np.float32 if given is not row else self._dtype for _ in self._layers.inputs]
+        return self._layers.run([given[n].astype(t) for n, t in zip(self._layers.inputs, dtypes, strict=True)])
+
+
+def _tokens(arrays: Arrays) -> int:
+    """Tokens of a row: the last axis of ids and masks, which embeddings looked up on the host do not have."""
+    return next(int(array.shape[-1]) for array in arrays if array.ndim < 3)
 
 
 def _shape(value: NDArray[Any]) -> tuple[int, int]:

