@@ -131,6 +131,8 @@ def find_model(path: Path) -> Path:
         raise CheckpointError(f"{path} does not exist", "Name a .tflite or .onnx file, or the folder of a model.")
     if (path / "artifact.json").is_file():
         artifact = read_artifact(path)
+        if artifact.in_parts:
+            raise CheckpointError(f"{path} holds a model in parts", "Name one of its parts, a .tflite file.")
         return path if artifact.card.format == "torch" else artifact.model_path
     files = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
     if len(files) > 1:

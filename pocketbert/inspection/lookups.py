@@ -1,6 +1,5 @@
 """Table lookups (embeddings) whose index can run past the end of the table."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,25 +87,30 @@ def _in_graph(graph: Graph) -> list[tuple[str, str, int, str | None, bool]]:
         if node.op not in LOOKUP_OPS:
             continue
         table, indices = (node.inputs[position] for position in LOOKUP_OPS[node.op])
-        held = [graph.constants[name] for name in sources.get(table, ()) if len(graph.constants[name].shape) == 2]
+        # A vector is a table too: of each id's row, where tokens share them.
+        held = [graph.constants[name] for name in sources.get(table, ()) if len(graph.constants[name].shape) in (1, 2)]
         if indices in sources or not held or min(held[0].shape) < 2:
             continue
-        index, guarded = _origin(indices, producers, graph.inputs)
+        index, guarded = _origin(indices, producers, graph)
         found.append((node.name, held[0].name, held[0].shape[0], index, guarded))
     return found
 
 
-def _origin(value: str, producers: dict[str, Node], inputs: Mapping[str, str]) -> tuple[str | None, bool]:
+def _origin(value: str, producers: dict[str, Node], graph: Graph) -> tuple[str | None, bool]:
     """The graph's input that a value carries unchanged (None where it is computed), and whether it is bounded."""
     guarded = False
-    while value not in inputs:
+    while value not in graph.inputs:
         node = producers.get(value)
         position = (_CARRIERS | _GUARDS).get(node.op) if node is not None else None
+        if node is not None and node.op in LOOKUP_OPS:
+            # What comes out of a constant table lies in it, whatever the index was.
+            table, position = LOOKUP_OPS[node.op]
+            guarded = guarded or node.inputs[table] in graph.constants
         if node is None or position is None:
             return None, guarded
         guarded = guarded or node.op in _GUARDS
         value = node.inputs[position]
-    return inputs[value], guarded
+    return graph.inputs[value], guarded
 
 
 def _in_torch(model: ModelFile) -> list[tuple[str, str, int, str | None, bool]]:

@@ -1,7 +1,8 @@
 """The lowest ONNX Runtime that knows an ONNX opset, and which operators are its own.
 
-The facts are those of https://onnxruntime.ai/docs/reference/compatibility.html (ONNX opset support). A runtime runs
-every opset from 7 up to its own.
+The facts are those of onnxruntime.ai/docs/reference/compatibility.html (ONNX opset support; in the repository
+github.com/microsoft/onnxruntime docs/reference/compatibility.md, commit 109c0ba, whose table ends at runtime 1.20). A
+runtime runs every opset from 7 up to its own.
 """
 
 from collections.abc import Iterator

@@ -2,6 +2,8 @@
 
 import struct
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,14 +24,26 @@ _DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, Over
 def read_tflite(path: Path) -> ModelFile:
     """Read the whole structure of a .tflite file; raises CheckpointError where it is cut short or no TFLite file."""
     content = path.read_bytes()
-    if content[4:8] != IDENTIFIER:
-        kind = "is empty" if not content else f"does not start as a TFLite file (bytes 4 to 8 are {content[4:8]!r})"
-        raise CheckpointError(f"{path} {kind}", "Name a .tflite file, or build it again.")
-    try:
+    check_identifier(path, content[:8])
+    with naming_damage(path, len(content)):
         return _read(content)
+
+
+def check_identifier(path: Path, start: bytes) -> None:
+    """Raise CheckpointError unless `start`, the first 8 bytes of a file, is that of a TFLite file."""
+    if start[4:8] != IDENTIFIER:
+        kind = "is empty" if not start else f"does not start as a TFLite file (bytes 4 to 8 are {start[4:8]!r})"
+        raise CheckpointError(f"{path} {kind}", "Name a .tflite file, or build it again.")
+
+
+@contextmanager
+def naming_damage(path: Path, size: int) -> Iterator[None]:
+    """Raise CheckpointError for what reading a damaged file of `size` bytes raises."""
+    try:
+        yield
     except _DAMAGE as error:
         raise CheckpointError(
-            f"{path} is damaged: its structure points beyond its {len(content)} bytes ({error})",
+            f"{path} is damaged: its structure points beyond its {size} bytes ({error})",
             "The file was cut short while it was copied or downloaded; copy or build it again.",
         ) from error
 

@@ -1,0 +1,1 @@
+"""Which form of a TFLite graph is fastest on a device, among forms that compute the same: `pocketbert tune`."""
