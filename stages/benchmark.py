@@ -34,8 +34,8 @@ def benchmark(params: Params, inputs: Inputs, outputs: Outputs, device: str) -> 
 
     quantized = [inputs.quantized / variant for variant in params.quantize.recipes]
     artifacts = read_artifacts([inputs.teacher, inputs.classifier, inputs.onnx, inputs.tflite, *quantized])
-    texts = read_split(inputs.prepared / "test.parquet", read_labels(inputs.prepared)).texts
-    return benchmark_artifacts(params.benchmark, device, artifacts, texts, outputs.results)
+    split = read_split(inputs.prepared / "test.parquet", read_labels(inputs.prepared))
+    return benchmark_artifacts(params.benchmark, device, artifacts, split, outputs.results)
 
 
 if __name__ == "__main__":

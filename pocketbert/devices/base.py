@@ -1,101 +1,162 @@
-"""One small interface over every kind of device, and what goes to it and comes back.
+"""What goes to a device and what comes back: the plan of a benchmark, and the agent's events.
 
-A measurement is a folder that can be copied: the parent writes request.json and inputs.npz into it, a fresh
-process on the device writes logits.npy and then answer.json. The answer is renamed into place when it is
-complete, so its presence, not an exit code, says that the measurement ended well.
+The plan is a JSON file in the session's folder on the device; events are the lines of its spool.
 """
 
-from pathlib import Path
-from typing import Literal, Protocol
+import base64
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from pocketbert.errors import DeviceError
 from pocketbert.params import Section
 
-REQUEST_FILE = "request.json"
-INPUTS_FILE = "inputs.npz"
-LOGITS_FILE = "logits.npy"
-ANSWER_FILE = "answer.json"
+Engine = Literal["litert", "onnxruntime", "pocketbert", "native"]
+Accelerator = Literal["cpu", "gpu"]
+GpuPrecision = Literal["fp32", "fp16"]
 
 
-class WorkerRequest(Section):
-    """What one fresh process is to measure."""
+class PlannedArtifact(Section):
+    """A model and its rows, as paths on the device."""
 
-    artifact: Path
-    threads: int = Field(ge=1)
-    # Rows of inputs.npz, from the first one on, whose logits are returned.
-    proof_rows: int = Field(ge=1)
-    warmup: int = Field(ge=0)
-    runs: int = Field(ge=1)
+    name: str
+    engine: Engine
+    model: str
+    # An .npz of int32 arrays [rows, S], one an input.
+    inputs: str
+    accelerator: Accelerator = "cpu"
+    # What a GPU computes in, and whether a driver in software will do.
+    gpu_precision: GpuPrecision | None = None
+    software_gpu: bool = False
+    # Files that the model needs beside it, by name; or those of a native runner.
+    files: dict[str, str] = Field(default_factory=dict)
+    # Of a model in parts: its manifest's entries (pocketbert.partition.manifest.PartFile).
+    parts: list[dict[str, Any]] = Field(default_factory=list)
+    # Of a native runner: its arguments with placeholders.
+    command: list[str] = Field(default_factory=list)
 
 
-class WorkerAnswer(Section):
-    """What it measured; None where a reading could not be had."""
+class Owner(Section):
+    """The process for which a device is held."""
+
+    host: str
+    pid: int
+    # In clock ticks since boot: tells a process from a later one of the same number.
+    started: str | None
+
+
+class Sustained(Section):
+    """Artifacts that run without a pause after the rounds, one after another."""
+
+    seconds: int = 0
+    artifacts: list[str] = Field(default_factory=list)
+
+
+class Plan(Section):
+    """Everything that the agent needs to go on alone."""
+
+    work: str
+    agent: str
+    interpreter: str
+    environment: dict[str, str] = Field(default_factory=dict)
+    owner: Owner
+    # End with the owner; only where it is a process of the same machine.
+    watch_owner: bool
+    artifacts: list[PlannedArtifact]
+    proof_rows: int
+    accuracy_rows: int
+    warmup: int
+    threads: int
+    runs: int
+    rounds: int
+    # Rounds are added up to this number while a median's interval is wider than `ci_width` (a share of the median).
+    max_rounds: int
+    ci_width: float | None
+    budget_s: float
+    timeout_s: float
+    seed: int
+    sustained: Sustained
+    cool_down_s: float
+    max_temperature_c: float | None
+    governor: str | None
+    sample_s: float = 1.0
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def keep(self) -> list[str]:
+        """Names in the device's store that this plan uses."""
+        used = [self.agent, *(path for a in self.artifacts for path in (a.model, a.inputs, *a.files.values()))]
+        return [PurePosixPath(path).name for path in used]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Answer(_Record):
+    """What one fresh process measured; None where a reading could not be had."""
 
     runtime: str
-    accelerator: Literal["cpu"]
-    latencies_ms: list[float]
+    accelerator: Accelerator
+    # The GPU as its driver names it.
+    gpu_adapter: str | None
+    latencies_ms: list[float] = Field(min_length=1)
+    # Logits of the first rows, float32 in base64, row after row.
+    logits: str
+    classes: int
+    # On the device's monotonic clock, as in samples.
+    started_s: float
     # User and system time of all threads, and elapsed time, over the measured runs.
     cpu_s: float
     wall_s: float
     memory_baseline_bytes: int | None
     memory_peak_bytes: int | None
+    memory_pss_bytes: int | None
     power_mean_mw: float | None
     temperature_start_c: float | None
     temperature_end_c: float | None
-    total_ops: int | None
     delegated_ops: int | None
     partitions: int | None
 
+    def read_logits(self) -> NDArray[np.float32]:
+        """Logits, float32 [rows, classes]."""
+        flat = np.frombuffer(base64.b64decode(self.logits), dtype="<f4")
+        return flat.reshape(-1, self.classes)
 
-class HostFacts(Section):
+
+class Sample(_Record):
+    """One reading of all sensors, beside a measurement or between two; None where a sensor is silent."""
+
+    at_s: float
+    artifact: str | None = None
+    round: int | None = None
+    monotonic_s: float | None = None
+    temperature_c: float | None = None
+    power_mw: float | None = None
+    cpu_mhz: float | None = None
+    gpu_mhz: float | None = None
+    gpu_load_percent: float | None = None
+    throttle_events: float | None = None
+    memory_bytes: int | None = None
+    gpu_busy_ns: int | None = None
+
+
+class HostFacts(_Record):
     """The machine that measures; None where it does not tell."""
 
-    kind: str
     processor: str
+    architecture: str
     cores: int
     memory_total_bytes: int | None
+    memory_available_bytes: int | None
     os: str
+    kernel: str
     governor: str | None
     load_average_1min: float | None
-    # The paths that answered, for whoever asks where a reading came from.
-    temperature_source: str | None
-    energy_source: str | None
-
-
-class Device(Protocol):
-    """A machine that can run `python -m pocketbert.devices.worker` on an artifact."""
-
-    def facts(self) -> HostFacts:
-        """Describe the machine as it is now."""
-        ...
-
-    def run_worker(self, work: Path, timeout_s: float) -> None:
-        """Run the request in `work` in a fresh process; raises DeviceError on a crash, a hang or no answer."""
-        ...
-
-
-def write_request(work: Path, request: WorkerRequest) -> None:
-    """Write request.json; inputs.npz lies beside it already."""
-    (work / REQUEST_FILE).write_text(request.model_dump_json(indent=1), encoding="utf-8")
-
-
-def read_request(work: Path) -> WorkerRequest:
-    """Read what `write_request` wrote."""
-    return WorkerRequest.model_validate_json((work / REQUEST_FILE).read_text(encoding="utf-8"))
-
-
-def write_answer(work: Path, answer: WorkerAnswer) -> None:
-    """Write answer.json in one step; the last thing that a worker does."""
-    temporary = work / f".{ANSWER_FILE}.tmp"
-    temporary.write_text(answer.model_dump_json(indent=1), encoding="utf-8")
-    temporary.replace(work / ANSWER_FILE)
-
-
-def read_answer(work: Path) -> WorkerAnswer:
-    """Read a complete answer; raises DeviceError where there is none."""
-    path = work / ANSWER_FILE
-    if not path.is_file():
-        raise DeviceError("the worker ended without an answer", "Look at its stderr above; run the stage again.")
-    return WorkerAnswer.model_validate_json(path.read_text(encoding="utf-8"))
+    free_bytes: int
+    python: str
+    libc: str | None
+    gpu_model: str | None
+    gpu_driver: str | None

@@ -1,5 +1,6 @@
 """One row of benchmark.json: what was measured of one artifact on one device, with the proof that it was the model."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -7,12 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketbert.artifacts import Artifact
-from pocketbert.devices.base import WorkerAnswer
+from pocketbert.data.dataset import Split
+from pocketbert.devices.base import Answer, Sample
+from pocketbert.devices.samples import summarise_samples
 from pocketbert.devices.statistics import summarise_latencies
+from pocketbert.devices.targets import Target
 from pocketbert.errors import ProofError
 from pocketbert.numerics.agreement import decision_agreement
 from pocketbert.numerics.logits import LogitComparison, compare_logits
 from pocketbert.params import BenchmarkParams, Section
+from pocketbert.runtimes.litert_log import is_software
 
 # An artifact that disagrees with its source on most real rows is another model, and its latency says nothing.
 AGREEMENT_MIN = 0.5
@@ -47,11 +52,31 @@ class BenchmarkRow(Section):
     logit_max_abs_diff: float | None = None
     logit_rel_diff: float | None = None
     agreement: float | None = None
+    # Added later: readers of earlier files do without them.
+    latency_p99_ms: float | None = None
+    rounds: int = 0
+    memory_pss_bytes: int | None = None
+    # Share of right rows among the first `device_accuracy_rows` test rows, by the logits that the device gave.
+    device_accuracy: float | None = None
+    device_accuracy_rows: int | None = None
+    temperature_max_c: float | None = None
+    gpu_mhz_mean: float | None = None
+    gpu_load_percent_mean: float | None = None
+    # Whether the device reported more throttling at the end of a measurement than at its start.
+    throttled: bool | None = None
+    # What the GPU computed in, and what its driver calls it.
+    gpu_precision: str | None = None
+    gpu_adapter: str | None = None
+    sustained_s: float | None = None
+    sustained_p50_ms: float | None = None
+    # Median of the last tenth of a sustained measurement over that of the first, minus 1.
+    sustained_drift: float | None = None
     error: str | None = None
 
     @classmethod
-    def of(cls, artifact: Artifact, params: BenchmarkParams, error: str | None = None) -> Self:
-        """The row of an artifact before anything is measured, or of one that failed."""
+    def of(cls, target: Target, params: BenchmarkParams, error: str | None = None) -> Self:
+        """The row of a target before anything is measured, or of one that failed."""
+        artifact = target.artifact
         return cls(
             artifact=artifact.name,
             md5=artifact.md5(),
@@ -61,36 +86,72 @@ class BenchmarkRow(Section):
             sequence_length=params.sequence_length,
             threads=params.threads,
             size_bytes=artifact.size_bytes,
+            total_ops=count_operators(artifact),
+            # A failed row of the GPU must be told from one of the processor.
+            accelerator=None if target.accelerator == "cpu" else target.accelerator,
+            gpu_precision=target.gpu_precision,
             error=error,
         )
 
-    def measured(self, answers: list[WorkerAnswer], proof: LogitComparison | None, seed: int) -> "BenchmarkRow":
+    def measured(
+        self, answers: list[Answer], proof: LogitComparison | None, samples: Sequence[Sample], seed: int
+    ) -> "BenchmarkRow":
         """The row with the figures of all rounds; `proof` is None for a model that is its own source."""
         latency = summarise_latencies([a.latencies_ms for a in answers], seed)
         last = answers[-1]
         wall_s = sum(a.wall_s for a in answers)
+        # A driver in software proves what is computed; its times mean nothing.
+        timed = not (last.gpu_adapter and is_software(last.gpu_adapter))
         return self.model_copy(
             update={
                 "runtime": last.runtime,
                 "accelerator": last.accelerator,
-                "latency_p50_ms": latency.p50_ms,
-                "latency_p90_ms": latency.p90_ms,
-                "latency_p50_ci_ms": latency.p50_ci_ms,
+                "gpu_adapter": last.gpu_adapter,
+                "latency_p50_ms": latency.p50_ms if timed else None,
+                "latency_p90_ms": latency.p90_ms if timed else None,
+                "latency_p99_ms": latency.p99_ms if timed else None,
+                "latency_p50_ci_ms": latency.p50_ci_ms if timed else None,
+                "rounds": len(answers),
                 "runs": sum(len(a.latencies_ms) for a in answers),
                 "memory_baseline_bytes": _max_known([a.memory_baseline_bytes for a in answers]),
                 "memory_peak_bytes": _max_known([a.memory_peak_bytes for a in answers]),
+                "memory_pss_bytes": _max_known([a.memory_pss_bytes for a in answers]),
                 "cpu_percent": 100 * sum(a.cpu_s for a in answers) / wall_s,
                 "power_mean_mw": _mean_power(answers, wall_s),
                 "temperature_start_c": answers[0].temperature_start_c,
                 "temperature_end_c": last.temperature_end_c,
-                "total_ops": last.total_ops,
                 "delegated_ops": last.delegated_ops,
                 "partitions": last.partitions,
                 "logit_max_abs_diff": proof and proof.max_abs_diff,
                 "logit_rel_diff": proof and proof.max_rel_diff,
                 "agreement": proof and proof.agreement,
+                **summarise_samples(answers, samples),
             }
         )
+
+    def with_sustained(self, answer: Answer | None) -> "BenchmarkRow":
+        """The row with the figures of a measurement without pauses, if there was one."""
+        if answer is None:
+            return self
+        latencies = np.asarray(answer.latencies_ms)
+        tenth = max(1, len(latencies) // 10)
+        return self.model_copy(
+            update={
+                "sustained_s": answer.wall_s,
+                "sustained_p50_ms": float(np.median(latencies)),
+                "sustained_drift": float(np.median(latencies[-tenth:]) / np.median(latencies[:tenth])) - 1,
+            }
+        )
+
+
+def measure_accuracy(logits: NDArray[np.float32], rows: Split, *, multi_label: bool) -> dict[str, float | int | None]:
+    """Accuracy of a device's logits [rows, classes] over the first rows of a split: a row counts as a whole."""
+    count = len(logits)
+    if count == 0:
+        return {"device_accuracy": None, "device_accuracy_rows": None}
+    targets = rows.targets[:count]
+    right = ((logits > 0) == (targets > 0.5)).all(axis=1) if multi_label else logits.argmax(axis=1) == targets
+    return {"device_accuracy": float(right.mean()), "device_accuracy_rows": count}
 
 
 def prove(
@@ -121,11 +182,21 @@ def prove(
     return worst
 
 
+def count_operators(artifact: Artifact) -> int | None:
+    """Operators of a .tflite file over all its subgraphs, from the flatbuffer; None for other formats."""
+    if artifact.card.format != "tflite":
+        return None
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(artifact.model_path.read_bytes())
+    return sum(model.Subgraphs(index).OperatorsLength() for index in range(model.SubgraphsLength()))
+
+
 def _max_known(values: list[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _mean_power(answers: list[WorkerAnswer], wall_s: float) -> float | None:
+def _mean_power(answers: list[Answer], wall_s: float) -> float | None:
     """Mean over the measured time of all rounds; None where one of them could not read it."""
     energy_mj = [None if a.power_mean_mw is None else a.power_mean_mw * a.wall_s for a in answers]
     known = [energy for energy in energy_mj if energy is not None]

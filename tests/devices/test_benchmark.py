@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,26 @@ import pyarrow.parquet as pq
 import pytest
 
 from pocketbert.artifacts import Artifact
+from pocketbert.data.dataset import Split
 from pocketbert.devices.benchmark import benchmark_artifacts
+from pocketbert.devices.inventory import LocalParams
+from pocketbert.devices.links.base import Link, LinkLost
+from pocketbert.devices.links.fake import FakeLink, Fault
+from pocketbert.devices.links.local import LocalLink
 from pocketbert.devices.rows import prove
+from pocketbert.devices.targets import choose_targets
 from pocketbert.errors import DeviceError, ParamsError
 from pocketbert.params import BenchmarkParams
-from tests.devices.conftest import LENGTH, toy_texts
+from tests.devices.conftest import LENGTH, toy_targets, toy_texts
 
-PARAMS = BenchmarkParams(runs=11, rounds=2, warmup=1, sequence_length=LENGTH, proof_rows=12, timeout_s=60)
+PARAMS = BenchmarkParams(
+    runs=11, rounds=2, warmup=1, sequence_length=LENGTH, proof_rows=12, accuracy_rows=20, timeout_s=60
+)
+SPLIT = Split(toy_texts(), np.array(toy_targets()))
 
 
 def run(artifacts: list[Artifact], folder: Path, params: BenchmarkParams = PARAMS) -> dict[str, Any]:
-    benchmark_artifacts(params, "local", artifacts, toy_texts(), folder)
+    benchmark_artifacts(params, "local", artifacts, SPLIT, folder)
     return json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))
 
 
@@ -76,6 +86,10 @@ def test_a_sound_row_holds_every_figure(measured: tuple[Path, dict[str, Any]], o
     assert row["cpu_percent"] > 0
     assert 0 <= row["logit_max_abs_diff"] < 1e-3
     assert row["agreement"] == 1.0
+    assert (row["rounds"], row["device_accuracy_rows"]) == (2, 20)
+    assert row["device_accuracy"] > 0.9
+    assert row["latency_p90_ms"] <= row["latency_p99_ms"]
+    assert 0 < row["memory_pss_bytes"] <= row["memory_peak_bytes"]
 
 
 def test_the_worker_of_a_converted_model_imports_no_torch(measured: tuple[Path, dict[str, Any]]) -> None:
@@ -145,7 +159,7 @@ def test_more_tokens_than_the_model_has_positions(project: Path, student: Artifa
 
 def test_no_texts(project: Path, student: Artifact) -> None:
     with pytest.raises(DeviceError, match="no rows"):
-        benchmark_artifacts(PARAMS, "local", [student], [], project / "results")
+        benchmark_artifacts(PARAMS, "local", [student], Split([], np.array([], dtype=np.int64)), project / "results")
 
 
 def test_agreement_of_a_multi_label_task_is_that_of_whole_rows() -> None:
@@ -155,3 +169,90 @@ def test_agreement_of_a_multi_label_task_is_that_of_whole_rows() -> None:
     candidate[0, 2] = -0.5
     assert prove(reference, [candidate]).agreement == 1.0
     assert prove(reference, [candidate], multi_label=True).agreement == 0.75
+
+
+RUNNER = """#!{python}
+import json, sys
+import numpy as np, onnxruntime
+model, inputs, rows, runs, table = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) or 30, sys.argv[5]
+session = onnxruntime.InferenceSession(model)
+names = [spec.name for spec in session.get_inputs()]
+with np.load(inputs) as file:
+    logits = [session.run(None, {n: file[n][i:i+1].astype("int64") for n in names})[0][0].tolist() for i in range(rows)]
+assert open(table).read() == "a table"
+print(json.dumps({"runtime": "own 1", "latencies_ms": [1.0] * runs, "logits": logits, "memory_peak_bytes": 12345678}))
+"""
+# A board whose key and host key nobody looks at: its link is a stand-in.
+BOARD = """
+devices:
+  board:
+    kind: ssh
+    address: board.example
+    user: me
+    key: /none
+    host_key: "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
+    work: {work}
+    python: {python}
+    environment: own
+"""
+
+
+def on_board(project: Path, link: Link, artifacts: list[Artifact], extra: str = "") -> dict[str, Any]:
+    text = BOARD.format(work=json.dumps(str(project / "a board")), python=sys.executable) + extra
+    (project / "devices.yaml").write_text(text, encoding="utf-8")
+    metrics = benchmark_artifacts(PARAMS, "board", artifacts, SPLIT, project / "results", link)
+    return {**json.loads((project / "results" / "benchmark.json").read_text(encoding="utf-8")), "metrics": metrics}
+
+
+def test_a_board_s_logits_are_proven_against_the_student_s_here(
+    project: Path, student: Artifact, onnx: Artifact
+) -> None:
+    extra = "    benchmark: {runs: 10, rounds: 1, sustained: {seconds: 1, artifacts: [onnx-*]}}\n"
+    document = on_board(project, LocalLink(), [student, onnx], extra)
+    rows = {row["artifact"]: row for row in document["rows"]}
+    assert "measured on this machine only" in rows["student"]["error"]
+    row = rows["onnx-fp32"]
+    assert (row["error"], row["runs"], row["agreement"]) == (None, 10, 1.0)
+    assert row["logit_max_abs_diff"] < 1e-3
+    assert row["sustained_s"] >= 1
+    assert abs(row["sustained_drift"]) < 5
+    assert document["device"]["kind"] == "ssh"
+    assert document["telemetry_sources"]["memory"] == "proc/PID/status"
+
+
+def test_a_program_of_the_user_s_measures(project: Path, student: Artifact, onnx: Artifact) -> None:
+    (project / "run it.py").write_text(RUNNER.replace("{python}", sys.executable), encoding="utf-8")
+    (project / "table").write_text("a table", encoding="utf-8")
+    words = ["{file:program}", "{model}", "{inputs}", "{rows}", "{runs}", "{file:table}"]
+    runner = (
+        f"    runner: {{command: {json.dumps(words)}, formats: [onnx],"
+        f" files: {{program: {json.dumps(str(project / 'run it.py'))}, table: table}}}}\n"
+    )
+    document = on_board(project, LocalLink(), [student, onnx], runner)
+    row = document["rows"][1]
+    assert (row["error"], row["runtime"], row["latency_p50_ms"], row["agreement"]) == (None, "own 1", 1.0, 1.0)
+    assert row["memory_peak_bytes"] == 12345678
+
+
+def test_a_device_that_is_down_says_so_in_its_rows(project: Path, student: Artifact, onnx: Artifact) -> None:
+    down = FakeLink(faults=[Fault("connect", 1, LinkLost("board does not answer", "Is it switched on?"), times=99)])
+    document = on_board(project, down, [student, onnx])
+    assert "board does not answer" in document["rows"][1]["error"]
+    assert "board does not answer" in document["device"]["error"]
+    assert document["device"]["processor"] is None
+    assert document["metrics"]["failed_rows"] == 1
+    assert document["rows"][1]["latency_p50_ms"] is None
+    assert (project / "results" / "latencies.parquet").is_file()
+
+
+def test_what_was_measured_before_a_device_died_is_no_row(project: Path, student: Artifact, onnx: Artifact) -> None:
+    dies = Fault("read", 8, DeviceError("the board died", "Look at it."), times=999)
+    document = on_board(project, FakeLink(LocalLink(), faults=[dies]), [student, onnx])
+    assert "the board died" in document["rows"][1]["error"]
+
+
+def test_the_processor_and_the_gpu_of_a_device_have_rows_of_their_own(student: Artifact, tmp_path: Path) -> None:
+    card = student.card.model_copy(update={"name": "tflite-fp32", "format": "tflite"})
+    device = LocalParams.model_validate({"kind": "local", "gpu": {"driver": "vulkan", "precisions": ["fp16", "fp32"]}})
+    targets = choose_targets([student, Artifact(folder=student.folder, card=card)], device)
+    assert [t.key for t in targets] == ["student", "tflite-fp32", "tflite-fp32@gpu-fp16", "tflite-fp32@gpu-fp32"]

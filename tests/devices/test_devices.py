@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketbert.devices.base import WorkerAnswer, WorkerRequest, read_answer, write_request
-from pocketbert.devices.inventory import open_device
-from pocketbert.devices.local import LocalDevice
-from pocketbert.devices.rows import prove
-from pocketbert.devices.statistics import median_interval, summarise_latencies
-from pocketbert.devices.telemetry import EnergyMeter, Thermometer, process_memory_bytes, read_host_facts
-from pocketbert.devices.worker import count_operators
-from pocketbert.errors import DeviceError, ParamsError, ProofError
+from pocketbert.devices.agent.intervals import median_interval
+from pocketbert.devices.agent.probe import read_facts
+from pocketbert.devices.agent.telemetry import EnergyMeter, Sampler, Thermometer, process_memory_bytes
+from pocketbert.devices.base import Answer
+from pocketbert.devices.inventory import find_device
+from pocketbert.devices.rows import count_operators, prove
+from pocketbert.devices.statistics import summarise_latencies
+from pocketbert.errors import ParamsError, ProofError
 
 rounds = st.lists(st.lists(st.floats(0.1, 1e4), min_size=1, max_size=12), min_size=1, max_size=4)
 
@@ -24,9 +24,9 @@ rounds = st.lists(st.lists(st.floats(0.1, 1e4), min_size=1, max_size=12), min_si
     [
         ("devices: {phone: {kind: local}}", "has no device 'local'"),
         ("devices: {}", "none is declared"),
-        ("devices: {local: {kind: teleport}}", "devices.local.kind = 'teleport'"),
+        ("devices: {local: {kind: teleport}}", "Input tag 'teleport'"),
         ("devices: {local: {kind: local, host: x}}", "devices.local.host"),
-        ("devices: {local: {}}", "devices.local.kind"),
+        ("devices: {local: {}}", "devices.local needs the key 'kind'"),
         ("devices: [local]", "section of keys"),
         ("devices: {local: {kind: local}", "not valid YAML"),
     ],
@@ -34,7 +34,7 @@ rounds = st.lists(st.lists(st.floats(0.1, 1e4), min_size=1, max_size=12), min_si
 def test_an_inventory_that_cannot_be_used(project: Path, text: str, words: str) -> None:
     Path("devices.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ParamsError) as caught:
-        open_device("local")
+        find_device("local")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -42,20 +42,7 @@ def test_an_inventory_that_cannot_be_used(project: Path, text: str, words: str) 
 def test_no_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParamsError, match=r"devices\.yaml does not exist"):
-        open_device("local")
-
-
-def test_a_worker_that_fails_says_why_in_one_line(project: Path) -> None:
-    request = WorkerRequest(artifact=project / "nothing", threads=1, proof_rows=1, warmup=0, runs=1)
-    write_request(project, request)
-    with pytest.raises(DeviceError, match=r"exit code 4: .*not a pocketbert artifact") as caught:
-        LocalDevice().run_worker(project, 60)
-    assert "\n" not in str(caught.value)
-
-
-def test_no_answer_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="without an answer"):
-        read_answer(tmp_path)
+        find_device("local")
 
 
 def write_files(root: Path, files: dict[str, str]) -> None:
@@ -65,9 +52,11 @@ def write_files(root: Path, files: dict[str, str]) -> None:
 
 
 def test_a_silent_machine_reads_unknown_never_zero(tmp_path: Path) -> None:
-    facts = read_host_facts("local", tmp_path)
-    assert facts.governor is facts.memory_total_bytes is facts.load_average_1min is None
-    assert facts.temperature_source is facts.energy_source is None
+    facts = read_facts(tmp_path, tmp_path)
+    for name in ("governor", "memory_total_bytes", "memory_available_bytes", "load_average_1min", "gpu_model"):
+        assert facts[name] is None
+    assert set(Sampler(tmp_path).sources().values()) == {None}
+    assert set(Sampler(tmp_path).sample(1)) == {"monotonic_s"}
     assert Thermometer.find(tmp_path).read_c() is None
     assert process_memory_bytes("VmHWM", tmp_path) is None
     meter = EnergyMeter.find(tmp_path)
@@ -151,7 +140,7 @@ def test_another_model_and_a_missing_reference_prove_nothing() -> None:
 
 def test_an_answer_refuses_unknown_keys() -> None:
     with pytest.raises(ValueError, match="extra"):
-        WorkerAnswer.model_validate({"runtime": "x", "latency": 1})
+        Answer.model_validate({"runtime": "x", "latency": 1})
 
 
 def test_operators_of_a_tflite_file_are_counted(tmp_path: Path) -> None:
