@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,10 @@ RECIPE_FILE = "recipe.json"
 
 @dataclass(frozen=True)
 class CalibrationRows:
-    """Tokenized rows, int32 [rows, length] each, and where they come from."""
+    """Tokenized rows, int32 [rows, length] each (or what the host made of them), and where they come from."""
 
     indices: NDArray[np.int64]
-    inputs: dict[str, NDArray[np.int32]]
+    inputs: dict[str, NDArray[Any]]
     # SHA-256 of the texts, in order.
     digest: str
     # Percentile of an activation's values within which its range lies; None: the whole range counts.

@@ -1,12 +1,13 @@
 """What the TFLite recipes need to know and to change of a .tflite file's graph."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
+from numpy.typing import NDArray
 
 from pocketbert.inspection.tflite_file import op_kind
 
@@ -55,7 +56,7 @@ def tables_to_embedding_lookup(model: bytes) -> tuple[bytes, int]:
         if op_kind(tree, op) == "GATHER" and _reads_rows(tree, graph, op):
             table, ids = op.inputs
             op.inputs = np.array([ids, table], dtype=np.int32)
-            op.opcodeIndex = _lookup_code(tree)
+            op.opcodeIndex = _code(tree, schema.BuiltinOperator.EMBEDDING_LOOKUP)
             op.builtinOptions, op.builtinOptionsType = None, schema.BuiltinOptions.NONE
             lookups += 1
     return bytes(flatbuffer_utils.convert_object_to_bytearray(tree)), lookups
@@ -83,9 +84,44 @@ def _reads_rows(tree: Any, graph: Any, op: Any) -> bool:
     )
 
 
-def _lookup_code(tree: Any) -> int:
-    """Index of EMBEDDING_LOOKUP among the model's operator codes, added where it is missing."""
-    wanted = schema.BuiltinOperator.EMBEDDING_LOOKUP
+def add_index_lookups(tree: Any, places: Mapping[int, int], row_of_id: NDArray[np.int32]) -> None:
+    """Let ops of the first subgraph (number -> position of the ids among its inputs) read row_of_id[id] for id.
+
+    `tree` is changed in place. The ids are int32.
+    """
+    graph = tree.subgraphs[0]
+    data = schema.BufferT()
+    data.data = np.frombuffer(row_of_id.tobytes(), dtype=np.uint8)
+    tree.buffers.append(data)
+    table = _add_tensor(graph, b"row_of_id", row_of_id.shape, len(tree.buffers) - 1)
+    # From the last one on, so that the numbers before it stay as they are.
+    for number, position in sorted(places.items(), reverse=True):
+        reader = graph.operators[number]
+        ids = graph.tensors[reader.inputs[position]]
+        lookup = schema.OperatorT()
+        lookup.opcodeIndex = _code(tree, schema.BuiltinOperator.GATHER)
+        lookup.builtinOptions, lookup.builtinOptionsType = schema.GatherOptionsT(), schema.BuiltinOptions.GatherOptions
+        lookup.builtinOptions.axis = lookup.builtinOptions.batchDims = 0
+        found = _add_tensor(graph, ids.name + b"_row", ids.shape, 0)
+        lookup.inputs = np.array([table, reader.inputs[position]], dtype=np.int32)
+        lookup.outputs = np.array([found], dtype=np.int32)
+        inputs = np.array(reader.inputs, dtype=np.int32)
+        inputs[position] = found
+        reader.inputs = inputs
+        graph.operators.insert(number, lookup)
+
+
+def _add_tensor(graph: Any, name: bytes, shape: Sequence[int], buffer: int) -> int:
+    """Add an int32 tensor; buffer 0 is that of what is computed at run time."""
+    tensor = schema.TensorT()
+    tensor.name, tensor.type, tensor.buffer = name, _INT32, buffer
+    tensor.shape = np.array(shape, dtype=np.int32)
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
+def _code(tree: Any, wanted: int) -> int:
+    """Index of a builtin operator among the model's operator codes, added where it is missing."""
     for index, code in enumerate(tree.operatorCodes):
         if max(code.builtinCode, code.deprecatedBuiltinCode) == wanted:
             return index

@@ -90,11 +90,12 @@ def static_wi8_ai8(
         raise ValueError("static_wi8_ai8 needs calibration rows")
     model = source.read_bytes()
     manager = RecipeManager()
-    for operation in map(_operation, options.operations):
+    operations = _operations(options, model)
+    for operation in map(_operation, operations):
         manager.add_static_config(".*", operation, 8, 8)
     for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
         manager.add_quantization_config(".*", end, None, AlgorithmName.NO_QUANTIZE)
-    chosen = [op for op in float_ops(model) if {op.kind, "*"} & set(options.operations) and op.activations]
+    chosen = [op for op in float_ops(model) if {op.kind, "*"} & set(operations) and op.activations]
     tensors = sorted({index for op in chosen for index, _ in op.activations})
     ranges = tflite_ranges(model, tensors, rows, options)
     dynamic = _dynamic_outputs(chosen, ranges, options.crest_factor_max)
@@ -105,6 +106,13 @@ def static_wi8_ai8(
     record = _apply(source, target, options, manager, calibration)
     figures = {names[i]: [r.minimum, r.maximum, round(r.crest_factor, 2)] for i, r in sorted(ranges.items())}
     return record | {"dynamic_instead": dynamic, "ranges_min_max_crest": figures}
+
+
+def _operations(options: TfliteStaticOptions, model: bytes) -> list[str]:
+    """The options' operations; in a graph whose linear layers are convolutions (export_tflite.variants), those."""
+    kinds = {op.kind for op in float_ops(model)}
+    convolved = "FULLY_CONNECTED" not in kinds and "CONV_2D" in kinds
+    return ["CONV_2D" if convolved and name == "FULLY_CONNECTED" else name for name in options.operations]
 
 
 def _dynamic_outputs(ops: list[Op], ranges: dict[int, Range], crest_factor_max: float) -> list[str]:

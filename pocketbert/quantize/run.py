@@ -2,13 +2,15 @@
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketbert.artifacts import Artifact, ArtifactCard, read_artifact, write_artifact
+from pocketbert.artifacts import COMPANIONS, Artifact, ArtifactCard, read_artifact, write_artifact
 from pocketbert.data.dataset import Split, read_labels
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import ExportError, PocketBertError
@@ -20,6 +22,7 @@ from pocketbert.params import QuantizeParams
 from pocketbert.quantize.calibration import RECIPE_FILE, draw_rows
 from pocketbert.quantize.recipes import find_recipe, variant_params
 from pocketbert.quantize.vocabulary import Record, headline, source_in_use
+from pocketbert.runtimes.host_lookup import with_host_inputs
 from pocketbert.stage import Metrics
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ def quantize_artifact(
     chosen = variant_params(params, variant)
     find_recipe(variant, chosen)
     source = read_artifact(sources[chosen.format])
-    with source_in_use(chosen.vocabulary, source, train, valid) as (used, vocabulary):
+    with source_in_use(chosen.vocabulary, source, train, valid, chosen.vocabulary_rows) as (used, vocabulary):
         metrics, found = _quantize(params, variant, source, used, vocabulary, train, folder, valid)
     if study is not None:
         _write_json(study, found.as_dict() if found else None)
@@ -72,6 +75,7 @@ def _quantize(
     if recipe.calibrated:
         length = source.card.sequence_length or source.card.max_length
         rows = draw_rows(params.calibration, train, source.folder, length)
+        rows = replace(rows, inputs=dict(with_host_inputs(source.model_path, rows.inputs)))
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / source.card.model_file
     card = ArtifactCard(
@@ -84,7 +88,12 @@ def _quantize(
         sequence_length=source.card.sequence_length,
         max_length=source.card.max_length,
         vocabulary=recipe_params.vocabulary,
+        graph_profile=source.card.graph_profile,
+        fused=source.card.fused,
     )
+    for name in COMPANIONS:
+        if (original.folder / name).exists():
+            shutil.copyfile(original.folder / name, folder / name)
     half = scan_source(variant, source, train.texts, folder) if recipe.precision == "fp16" else None
     study = None
     with _explained(variant, recipe_params.recipe, source.model_path):

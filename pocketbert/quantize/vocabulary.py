@@ -1,4 +1,4 @@
-"""A source model with the tokens of its training text and an alphabet alone, proven to be the same model on them."""
+"""A source model with fewer word embeddings, proven to be the same model on the tokens of its training text."""
 
 import logging
 import tempfile
@@ -15,7 +15,8 @@ from pocketbert.data.dataset import LabelSet, Split, read_labels
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import ProofError
 from pocketbert.numerics.logits import compare_logits
-from pocketbert.quantize.vocabulary_table import trim_table
+from pocketbert.quantize.vocabulary_shared import rows_of_kept_tokens, seen_tokens
+from pocketbert.quantize.vocabulary_table import share_table, trim_table
 from pocketbert.quantize.vocabulary_tokens import TokenIds, choose_tokens, same_segmentation, write_tokenizer
 from pocketbert.runtimes.engines import open_runtime
 from pocketbert.runtimes.metrics import predictions
@@ -33,16 +34,20 @@ Item = TypeVar("Item")
 
 @contextmanager
 def source_in_use(
-    vocabulary: str | int, source: Artifact, train: Split, valid: Split | None
+    vocabulary: str | int, source: Artifact, train: Split, valid: Split | None, rows: int | None = None
 ) -> Iterator[tuple[Artifact, Record | None]]:
-    """The source itself for a full vocabulary, else as `trimmed_source` gives it, in at least so many tokens."""
+    """The source itself for a full vocabulary, else as `shared_source` or `trimmed_source` gives it."""
     if vocabulary == "full":
         yield source, None
         return
     if valid is None:
-        raise ValueError("a trimmed vocabulary needs held-out rows")
-    with trimmed_source(source, train, valid, vocabulary if isinstance(vocabulary, int) else 0) as (trimmed, record):
-        yield trimmed, record
+        raise ValueError("a smaller vocabulary needs held-out rows")
+    if vocabulary == "shared":
+        smaller = shared_source(source, train, valid, rows or 0)
+    else:
+        smaller = trimmed_source(source, train, valid, vocabulary if isinstance(vocabulary, int) else 0)
+    with smaller as (artifact, record):
+        yield artifact, record
 
 
 @contextmanager
@@ -63,17 +68,43 @@ def trimmed_source(source: Artifact, train: Split, valid: Split, size: int = 0) 
         rows = trim_table(source.model_path, folder / source.card.model_file, kept)
         trimmed = write_artifact(folder, source.card, read_labels(source.folder), TextEncoder(folder))
         same = same_segmentation(source.folder, folder, kept, valid.texts)
-        record: Record = {
-            "kept": len(kept),
-            "dropped": rows - len(kept),
-            "source_bytes_saved": source.size_bytes - trimmed.size_bytes,
-            "train_rows_of_equal_tokens": len(train),
-            "valid": {"rows": len(valid), "of_equal_tokens": int(same.sum())},
-            "proof": prove_equal_logits(source, trimmed, [valid.texts[i] for i in np.flatnonzero(same)], train.texts),
-        }
-        record["valid"] |= _cost(source, trimmed, valid, np.flatnonzero(~same))
-        _log.info("vocabulary: %d of %d tokens kept, %d rows proven", len(kept), rows, record["proof"]["rows"])
-        yield trimmed, record
+        yield trimmed, _proven(source, trimmed, (len(kept), rows), train, valid, same)
+
+
+@contextmanager
+def shared_source(source: Artifact, train: Split, valid: Split, rows: int = 0) -> Iterator[tuple[Artifact, Record]]:
+    """The source with word embeddings for the tokens of `train` alone; the others share the nearest one's.
+
+    With `rows`, so many tokens have one of their own. The tokenizer stays as it is: every text keeps its tokens.
+    Raises ExportError where the graph is of a kind that cannot be changed, ProofError where a row of kept tokens gets
+    other logits.
+    """
+    with tempfile.TemporaryDirectory(prefix="pocketbert-") as scratch:
+        folder = Path(scratch)
+        open_runtime(source).close()
+        seen = seen_tokens(source.folder, train.texts, rows)
+        before = share_table(source.model_path, folder / source.card.model_file, seen)
+        shared = write_artifact(folder, source.card, read_labels(source.folder), TextEncoder(source.folder))
+        same = rows_of_kept_tokens(source.folder, seen, valid.texts)
+        yield shared, _proven(source, shared, (len(seen.kept), before), train, valid, same)
+
+
+def _proven(
+    source: Artifact, smaller: Artifact, rows: tuple[int, int], train: Split, valid: Split, same: NDArray[np.bool_]
+) -> Record:
+    """The record of a smaller table (rows kept, rows before); `same` tells the held-out rows that it cannot change."""
+    kept, before = rows
+    record: Record = {
+        "kept": kept,
+        "dropped": before - kept,
+        "source_bytes_saved": source.size_bytes - smaller.size_bytes,
+        "train_rows_of_equal_tokens": len(train),
+        "valid": {"rows": len(valid), "of_equal_tokens": int(same.sum())},
+        "proof": prove_equal_logits(source, smaller, [valid.texts[i] for i in np.flatnonzero(same)], train.texts),
+    }
+    record["valid"] |= _cost(source, smaller, valid, np.flatnonzero(~same))
+    _log.info("vocabulary: %d of %d tokens kept, %d rows proven", kept, before, record["proof"]["rows"])
+    return record
 
 
 def headline(record: Record) -> dict[str, float]:
@@ -106,7 +137,7 @@ def prove_equal_logits(source: Artifact, trimmed: Artifact, held_out: list[str],
     compared = compare_logits(reference, candidate)
     if not np.array_equal(reference, candidate):
         raise ProofError(
-            f"the logits of {trimmed.card.model_file} with a trimmed vocabulary are {compared.max_abs_diff:.3g} away "
+            f"the logits of {trimmed.card.model_file} with a smaller vocabulary are {compared.max_abs_diff:.3g} away "
             "from the full one's on rows of kept tokens alone",
             "Set `vocabulary: full` for this recipe, and report this model.",
         )

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketbert.errors import ExportError
+from pocketbert.quantize.flatbuffer import add_index_lookups
+from pocketbert.quantize.vocabulary_shared import SeenTokens, rows_of_tokens
 
 IDS = "input_ids"
 # Ops that hand token ids, their first input, on as they are.
@@ -24,10 +26,18 @@ def trim_table(source: Path, target: Path, kept: NDArray[np.int64]) -> int:
     The table is the one float32 constant that `input_ids` index. Raises ExportError where there is none or several,
     where it ends before the vocabulary does, or where something else reads it too (the decoder of a masked-LM).
     """
-    return (_trim_onnx if source.suffix == ".onnx" else _trim_tflite)(source, target, kept)
+    return (_write_onnx if source.suffix == ".onnx" else _write_tflite)(source, target, kept, None)
 
 
-def _trim_onnx(source: Path, target: Path, kept: NDArray[np.int64]) -> int:
+def share_table(source: Path, target: Path, seen: SeenTokens) -> int:
+    """Write the file with the kept rows alone, and a lookup before them of each id's row; return how many it had.
+
+    Raises as `trim_table` does.
+    """
+    return (_write_onnx if source.suffix == ".onnx" else _write_tflite)(source, target, seen.kept, seen)
+
+
+def _write_onnx(source: Path, target: Path, kept: NDArray[np.int64], seen: SeenTokens | None) -> int:
     import onnx
     from onnx import numpy_helper
 
@@ -43,11 +53,21 @@ def _trim_onnx(source: Path, target: Path, kept: NDArray[np.int64]) -> int:
     readers = [node.op_type for node in nodes if name in node.input and node not in lookups]
     rows = numpy_helper.to_array(tables[name])
     tables[name].CopyFrom(numpy_helper.from_array(_cut(source, rows, kept, readers), name))
+    if seen is not None:
+        row_of_id = f"{name}_row_of_id"
+        model.graph.initializer.append(numpy_helper.from_array(rows_of_tokens(rows, seen), row_of_id))
+        for node in lookups:
+            found = f"{node.output[0]}_row"
+            place = list(nodes).index(node)
+            nodes.insert(
+                place, onnx.helper.make_node("Gather", [row_of_id, node.input[1]], [found], f"{node.name}_row")
+            )
+            nodes[place + 1].input[1] = found
     onnx.save(model, target)
     return len(rows)
 
 
-def _trim_tflite(source: Path, target: Path, kept: NDArray[np.int64]) -> int:
+def _write_tflite(source: Path, target: Path, kept: NDArray[np.int64], seen: SeenTokens | None) -> int:
     from ai_edge_litert.tools import flatbuffer_utils
 
     tree = flatbuffer_utils.read_model_from_bytearray(bytearray(source.read_bytes()))
@@ -72,6 +92,9 @@ def _trim_tflite(source: Path, target: Path, kept: NDArray[np.int64]) -> int:
     tree.buffers[buffer].data = np.frombuffer(_cut(source, rows, kept, readers).tobytes(), dtype=np.uint8)
     for number in same:
         tensors[number].shape = np.array([len(kept), *shape[1:]], dtype=np.int32)
+    if seen is not None:
+        places = {number: _TFLITE_LOOKUPS[kinds[number]][1] for number in buffers}
+        add_index_lookups(tree, places, rows_of_tokens(rows, seen))
     target.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(tree)))
     return len(rows)
 

@@ -37,8 +37,7 @@ def choose_tokens(folder: Path, texts: Sequence[str], size: int = 0) -> TokenIds
     vocabulary = model["vocab"]
     kept = {token for row in encoder.encode_rows(texts, _WHOLE) for token in row}
     kept |= {index for index in vocabulary.values() if index <= encoder.pad_id}
-    kept |= {entry["id"] for entry in document["added_tokens"]}
-    kept |= {ids[position] for ids, position in _processor_ids(document["post_processor"])}
+    kept |= special_tokens(folder)
     if model["type"] == "WordPiece":
         kept |= {vocabulary[token] for token in vocabulary_wordpiece.fallback_tokens(document, texts)}
         frequent = vocabulary_wordpiece.frequent_tokens(document)
@@ -55,6 +54,22 @@ def choose_tokens(folder: Path, texts: Sequence[str], size: int = 0) -> TokenIds
     if model["type"] == "BPE":
         kept |= {vocabulary[token] for token in vocabulary_bpe.fallback_tokens(model, _held(vocabulary, kept))}
     return np.array(sorted(kept), dtype=np.int64)
+
+
+def frequent_tokens(folder: Path) -> list[int]:
+    """Ids that a text can have, the most frequent first: in the order of a WordPiece or BPE vocabulary."""
+    document = _read(folder)
+    model = document["model"]
+    if model["type"] == "WordPiece":
+        return [model["vocab"][token] for token in vocabulary_wordpiece.frequent_tokens(document)]
+    return sorted(TextEncoder(folder).vocabulary.values())
+
+
+def special_tokens(folder: Path) -> set[int]:
+    """Ids that are no words: the tokenizer's added tokens, and what it puts around a row."""
+    document = _read(folder)
+    around = {ids[position] for ids, position in _processor_ids(document["post_processor"])}
+    return around | {entry["id"] for entry in document["added_tokens"]}
 
 
 def _held(vocabulary: dict[str, int], kept: set[int]) -> list[str]:

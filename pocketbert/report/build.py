@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pocketbert.errors import BudgetError
 from pocketbert.params import Objective, ReportParams
+from pocketbert.report.device_page import write_device_pages
 from pocketbert.report.facts import Facts, gather_facts
 from pocketbert.report.html import write_card, write_page
 from pocketbert.report.sources import Sources
@@ -19,7 +20,7 @@ FAILED_FOLDER = STATE_FOLDER / "failed" / "report"
 
 
 def build_report(params: ReportParams, sources: Sources, folder: Path, objective: Objective | None = None) -> Metrics:
-    """Write results.csv, choice.json, index.html and MODEL_CARD.md into `folder`; return the headline.
+    """Write results.csv, choice.json, index.html, MODEL_CARD.md and a page a device into `folder`; return the headline.
 
     Raises BudgetError that names every row over its budget, and keeps a copy of the report in FAILED_FOLDER;
     raises PocketBertError where the files of other stages do not belong together.
@@ -31,6 +32,7 @@ def build_report(params: ReportParams, sources: Sources, folder: Path, objective
     (folder / "choice.json").write_text(document + "\n", encoding="utf-8")
     write_page(facts, folder / "index.html")
     write_card(facts, folder / "MODEL_CARD.md")
+    write_device_pages(facts, folder)
     shutil.rmtree(FAILED_FOLDER, ignore_errors=True)
     if facts.failed:
         shutil.copytree(folder, FAILED_FOLDER)

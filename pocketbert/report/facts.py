@@ -9,24 +9,25 @@ from pocketbert.errors import PocketBertError
 from pocketbert.params import Objective, ReportParams
 from pocketbert.report.budgets import Verdict, check_budgets
 from pocketbert.report.choice import Choice, choose
+from pocketbert.report.delegation import Delegations, read_delegations
 from pocketbert.report.layers import LayerProofs, read_layers
 from pocketbert.report.pareto import best_rows
 from pocketbert.report.sources import (
     Benchmark,
     EvaluatedRow,
     Proof,
-    SensitivityStudy,
     Sources,
     read_benchmarks,
     read_curve,
     read_evaluated,
     read_json,
-    read_latencies,
     read_predictions,
     read_proof,
-    read_studies,
+    read_rounds,
+    read_telemetry,
 )
 from pocketbert.report.statistics import Confusion, PairedErrors, paired_errors, worst_confusion
+from pocketbert.report.studies import SensitivityStudy, read_studies
 from pocketbert.report.table import STUDENT, TEACHER, ResultRow, join_rows
 
 _FOLDERS = {TEACHER: "models/teacher", STUDENT: "models/classifier", "onnx-fp32": "models/onnx",
@@ -50,8 +51,10 @@ class Facts:
 
     rows: list[ResultRow]
     benchmarks: list[Benchmark]
-    # Raw latencies in ms by device and artifact.
-    latencies: dict[str, dict[str, list[float]]]
+    # Raw latencies in ms by device, artifact (with "@gpu-..." on a GPU) and round.
+    latencies: dict[str, dict[str, list[list[float]]]]
+    # Sensors' readings by device and column.
+    telemetry: dict[str, dict[str, list[float | None]]]
     best: set[tuple[str, str]]
     verdicts: list[Verdict]
     choice: Choice
@@ -68,6 +71,7 @@ class Facts:
     architecture: dict[str, Any]
     curves: list[Curves]
     studies: dict[str, SensitivityStudy]
+    delegations: Delegations | None
 
     def row(self, artifact: str, device: str) -> ResultRow | None:
         """The row of an artifact on a device."""
@@ -115,7 +119,8 @@ def gather_facts(params: ReportParams, objective: Objective, sources: Sources) -
     return Facts(
         rows=rows,
         benchmarks=benchmarks,
-        latencies={b.name: read_latencies(sources.benchmarked, b.name) for b in benchmarks},
+        latencies={b.name: read_rounds(sources.benchmarked / b.name) for b in benchmarks},
+        telemetry={b.name: read_telemetry(sources.benchmarked / b.name) for b in benchmarks},
         best=best_rows(rows),
         verdicts=check_budgets(params.budgets, rows),
         choice=choice,
@@ -133,6 +138,7 @@ def gather_facts(params: ReportParams, objective: Objective, sources: Sources) -
             for stage, folder in sources.curves.items()
         ],
         studies=read_studies(sources.sensitivity, [row.artifact for row in evaluated]),
+        delegations=read_delegations(sources.delegated),
     )
 
 

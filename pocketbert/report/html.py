@@ -1,5 +1,6 @@
 """index.html and MODEL_CARD.md from the facts; the page fetches nothing and says so to the browser."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,12 @@ def write_page(facts: Facts, path: Path) -> None:
             for c in facts.curves
         },
     }
-    path.write_text(_environment().get_template("index.html.j2").render(_view(facts), plots=plots), encoding="utf-8")
+    path.write_text(environment().get_template("index.html.j2").render(_view(facts), plots=plots), encoding="utf-8")
 
 
 def write_card(facts: Facts, path: Path) -> None:
     """Write the model card, Markdown."""
-    path.write_text(_environment().get_template("MODEL_CARD.md.j2").render(_view(facts)), encoding="utf-8")
+    path.write_text(environment().get_template("MODEL_CARD.md.j2").render(_view(facts)), encoding="utf-8")
 
 
 def _view(facts: Facts) -> dict[str, Any]:
@@ -61,7 +62,13 @@ def _data_figures(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _environment() -> Any:
+def device_page_name(device: str) -> str:
+    """File name of a device's page."""
+    return f"device-{re.sub(r'[^A-Za-z0-9._-]', '_', device)}.html"
+
+
+def environment() -> Any:
+    """Jinja with the report's templates and filters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
@@ -76,7 +83,7 @@ def _environment() -> Any:
         "percent": text.percent, "points": text.points, "ms": text.milliseconds, "mb": text.megabytes,
         "sci": text.scientific, "sig": text.significant, "plain": text.plain, "words": text.words, "cell": _cell,
     }  # fmt: skip
-    environment.globals["interval_ms"] = _interval_ms
+    environment.globals |= {"interval_ms": _interval_ms, "device_page": device_page_name}
     return environment
 
 

@@ -1,7 +1,7 @@
 """The files of other stages that the report reads, each checked as it is read."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,17 @@ class Sources:
     benchmarked: Path
     sensitivity: Path
     curves: Mapping[str, Path]
+    delegated: Path | None = None
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """What another stage wrote."""
+
     # Other stages may write more than the report shows; NaN is refused, unknown is null.
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
-class EvaluatedRow(_Record):
+class EvaluatedRow(Record):
     """One artifact of results/evaluate/evaluate.json."""
 
     artifact: str
@@ -46,9 +49,15 @@ class EvaluatedRow(_Record):
     valid_rows: int
     valid_accuracy: float
     valid_accuracy_drop: float
+    # The model file by part, and the tokens that its tokenizer knows.
+    embeddings_bytes: int | None = None
+    encoder_bytes: int | None = None
+    head_bytes: int | None = None
+    other_bytes: int | None = None
+    vocabulary_tokens: int | None = None
 
 
-class MeasuredRow(_Record):
+class MeasuredRow(Record):
     """One artifact of a results/benchmark/<device>/benchmark.json."""
 
     artifact: str
@@ -75,13 +84,21 @@ class MeasuredRow(_Record):
     logit_rel_diff: float | None
     agreement: float | None
     error: str | None
+    gpu_precision: str | None = None
+    device_accuracy: float | None = None
+    device_accuracy_rows: int | None = None
+    latency_p99_ms: float | None = None
+    temperature_max_c: float | None = None
+    throttled: bool | None = None
 
 
-class Benchmark(_Record):
+class Benchmark(Record):
     """One device's benchmark.json."""
 
     device: dict[str, str | int | float | None]
     harness: dict[str, str | int]
+    # Sensor -> the path that answered, where a device has told.
+    telemetry_sources: dict[str, str | None] = {}
     measured_at: str
     rows: list[MeasuredRow]
 
@@ -91,7 +108,7 @@ class Benchmark(_Record):
         return str(self.device["name"])
 
 
-class LogitFigures(_Record):
+class LogitFigures(Record):
     """Differences of an export's logits from the student's in torch."""
 
     max_abs_diff: float
@@ -101,14 +118,14 @@ class LogitFigures(_Record):
     rows: int
 
 
-class TensorFigures(_Record):
+class TensorFigures(Record):
     """What became of the student's parameters in an exported file."""
 
     compared: int
     equal: int
 
 
-class ProvenExport(_Record):
+class ProvenExport(Record):
     """One artifact of results/validate/validate.json."""
 
     md5: str
@@ -116,7 +133,7 @@ class ProvenExport(_Record):
     tensors: TensorFigures
 
 
-class Proof(_Record):
+class Proof(Record):
     """validate.json: the proof that the unquantized exports are the student; `probes` counts the rows by kind."""
 
     params: dict[str, float | int]
@@ -126,12 +143,12 @@ class Proof(_Record):
 
 def read_proof(folder: Path) -> Proof:
     """The proof of the exports; raises PocketBertError."""
-    return _parse(TypeAdapter(Proof), folder / "validate.json")
+    return parse_json(TypeAdapter(Proof), folder / "validate.json")
 
 
 def read_evaluated(folder: Path) -> list[EvaluatedRow]:
     """The rows of evaluate.json, the teacher first; raises PocketBertError."""
-    return _parse(TypeAdapter(list[EvaluatedRow]), folder / "evaluate.json")
+    return parse_json(TypeAdapter(list[EvaluatedRow]), folder / "evaluate.json")
 
 
 def read_benchmarks(folder: Path) -> list[Benchmark]:
@@ -139,7 +156,13 @@ def read_benchmarks(folder: Path) -> list[Benchmark]:
     paths = sorted(folder.glob("*/benchmark.json"))
     if not paths:
         raise PocketBertError(f"{folder} holds no device's benchmark.json", "Run `dvc repro benchmark`.")
-    return [_parse(TypeAdapter(Benchmark), path) for path in paths]
+    return [read_benchmark(path.parent) for path in paths]
+
+
+def read_benchmark(folder: Path) -> Benchmark:
+    """One device's benchmark.json; raises PocketBertError."""
+    benchmark: Benchmark = parse_json(TypeAdapter(Benchmark), folder / "benchmark.json")
+    return benchmark
 
 
 def read_json(path: Path) -> Any:
@@ -150,63 +173,28 @@ def read_json(path: Path) -> Any:
         raise PocketBertError(f"{path} cannot be read: {error}", "Run `dvc repro` to build it again.") from error
 
 
-def read_latencies(folder: Path, device: str) -> dict[str, list[float]]:
-    """Raw latencies in milliseconds by artifact, in the order of the file."""
-    table = _read_parquet(folder / device / "latencies.parquet")
-    latencies: dict[str, list[float]] = {}
-    for name, value in zip(table["artifact"].to_pylist(), table["latency_ms"].to_pylist(), strict=True):
-        latencies.setdefault(name, []).append(value)
-    return latencies
+def read_rounds(folder: Path) -> dict[str, list[list[float]]]:
+    """Raw latencies in milliseconds of a device's folder, by artifact and round, in the order of the file."""
+    table = _read_parquet(folder / "latencies.parquet")
+    names, rounds, values = (table[column].to_pylist() for column in ("artifact", "round", "latency_ms"))
+    by_round: dict[str, dict[int, list[float]]] = {}
+    for name, number, value in zip(names, rounds, values, strict=True):
+        by_round.setdefault(name, {}).setdefault(number, []).append(value)
+    return {name: [runs for _, runs in sorted(numbered.items())] for name, numbered in by_round.items()}
+
+
+def read_telemetry(folder: Path) -> dict[str, list[float | None]]:
+    """Sensors' readings of a device's folder by column, `at_s` first; {} where nothing was recorded."""
+    path = folder / "telemetry.parquet"
+    if not path.is_file():
+        return {}
+    columns = _read_parquet(path).to_pydict()
+    return {name: values for name, values in columns.items() if name not in ("artifact", "round")}
 
 
 def read_predictions(folder: Path, name: str = "predictions.parquet") -> dict[str, list[Any]]:
     """Columns of predictions.parquet: `label` and one an artifact, class indices (lists of them: multi-label)."""
     return _read_parquet(folder / name).to_pydict()
-
-
-class TrialFigures(_Record):
-    """What quantizing one part of a model alone did (results/sensitivity)."""
-
-    name: str = ""
-    operations: int = 0
-    logit_mean_rel_diff: float | None
-    logit_rel_diff: float | None
-    accuracy_drop: float | None
-    latency_gained_ms: float | None
-    error: str | None
-
-
-class ExcludedCell(_Record):
-    """The operations of one kind in one layer."""
-
-    name: str
-    operations: int
-    excluded: bool
-
-
-class SensitivityStudy(_Record):
-    """What a recipe with `exclude: auto` found; layers and kinds are ranked, the most harmful one first."""
-
-    rows: int
-    runs: int
-    everything: TrialFigures
-    layers: list[TrialFigures]
-    kinds: list[TrialFigures]
-    cells: list[ExcludedCell]
-    chosen: TrialFigures
-    exclude: list[str]
-    reason: str
-
-
-def read_studies(folder: Path, artifacts: Iterable[str]) -> dict[str, SensitivityStudy]:
-    """The studies of results/sensitivity, by artifact; a recipe without `exclude: auto` has none."""
-    studies = {}
-    for name in artifacts:
-        path = folder / f"{name}.json"
-        study = _parse(TypeAdapter(SensitivityStudy | None), path) if path.is_file() else None
-        if study is not None:
-            studies[name] = study
-    return studies
 
 
 def read_curve(path: Path) -> dict[str, list[float]]:
@@ -219,7 +207,8 @@ def read_curve(path: Path) -> dict[str, list[float]]:
     return {str(name): frame[name].astype(float).tolist() for name in frame.columns} if len(frame) else {}
 
 
-def _parse(adapter: TypeAdapter[Any], path: Path) -> Any:
+def parse_json(adapter: TypeAdapter[Any], path: Path) -> Any:
+    """A JSON file, validated; raises PocketBertError that names the first wrong field."""
     document = read_json(path)
     try:
         return adapter.validate_python(document)

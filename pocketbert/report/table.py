@@ -20,6 +20,8 @@ COLUMNS = (
     "ece", "agreement", "test_rows", "latency_p50_ci_low_ms", "latency_p50_ci_high_ms", "runs",
     "memory_baseline_bytes", "temperature_start_c", "temperature_end_c", "error",
     "valid_rows", "valid_accuracy", "valid_accuracy_drop",
+    "embeddings_bytes", "encoder_bytes", "head_bytes", "other_bytes", "vocabulary_tokens",
+    "gpu_precision", "device_accuracy", "device_accuracy_rows", "latency_p99_ms", "temperature_max_c", "throttled",
 )  # fmt: skip
 
 
@@ -67,6 +69,25 @@ class ResultRow(BaseModel):
     valid_rows: int
     valid_accuracy: float
     valid_accuracy_drop: float
+    # Add up to size_bytes; "other" is the graph itself and what no rule can place.
+    embeddings_bytes: int | None
+    encoder_bytes: int | None
+    head_bytes: int | None
+    other_bytes: int | None
+    vocabulary_tokens: int | None
+    # What a GPU computed in; None on the processor.
+    gpu_precision: str | None
+    # By the logits that the device itself gave, over the first rows of the test split that it measured with.
+    device_accuracy: float | None
+    device_accuracy_rows: int | None
+    latency_p99_ms: float | None
+    temperature_max_c: float | None
+    throttled: bool | None
+
+    @property
+    def measurement(self) -> str:
+        """What was measured on the device: the artifact, or the artifact on a GPU in a precision."""
+        return self.artifact if self.gpu_precision is None else f"{self.artifact}@gpu-{self.gpu_precision}"
 
 
 def join_rows(evaluated: Sequence[EvaluatedRow], benchmarks: Iterable[Benchmark]) -> list[ResultRow]:
@@ -78,8 +99,10 @@ def join_rows(evaluated: Sequence[EvaluatedRow], benchmarks: Iterable[Benchmark]
     by_name = {row.artifact: row for row in evaluated}
     rows = []
     for benchmark in benchmarks:
-        measured = {row.artifact: row for row in benchmark.rows}
+        measured: dict[str, list[MeasuredRow]] = {}
         for row in benchmark.rows:
+            # A file may be measured on a device's processor and on its GPU.
+            measured.setdefault(row.artifact, []).append(row)
             if row.artifact not in by_name or by_name[row.artifact].md5 != row.md5:
                 raise PocketBertError(
                     f"{row.artifact} (md5 {row.md5}) was measured on {benchmark.name} but its accuracy is unknown: "
@@ -92,7 +115,7 @@ def join_rows(evaluated: Sequence[EvaluatedRow], benchmarks: Iterable[Benchmark]
                     f"{proven.artifact} was evaluated but not measured on {benchmark.name}",
                     "Run `dvc repro`; delete the folder of a device that is no longer in devices.yaml.",
                 )
-            rows.append(_join(proven, measured[proven.artifact], benchmark.name))
+            rows += [_join(proven, row, benchmark.name) for row in measured[proven.artifact]]
     return rows
 
 

@@ -1,6 +1,5 @@
 """Quantization-aware training: the classifier learns to live with the rounding of static int8."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -21,13 +20,13 @@ from pocketbert.params import DistillParams, QatParams
 from pocketbert.stage import Metrics
 from pocketbert.training.distill import Distillation
 from pocketbert.training.loop.batches import TrainingRows, tokenize_rows
-from pocketbert.training.loop.trainer import Validation, train
-from pocketbert.training.qat_modules import activation_ranges, insert_fake_quantization
+from pocketbert.training.loop.trainer import train
+from pocketbert.training.loop.validation import Validation
+from pocketbert.training.qat_modules import insert_fake_quantization
 from pocketbert.training.soft_labels import SoftLabels
 
 logger = logging.getLogger("pocketbert")
 
-RANGES_FILE = "activation_ranges.json"
 _CALIBRATION_ROWS = 1024
 _PROOF_ROWS = 32
 
@@ -45,8 +44,7 @@ def train_quantized(
     """Train the classifier in `finetuned` under fake quantization and write the artifact `student`, in plain float.
 
     The loss is that of distillation, soft labels and hard ones. The classifier as it came, fake-quantized, is
-    epoch 0: with `keep_best` nothing that static int8 makes worse on the validation split is shipped. Writes
-    activation_ranges.json beside the weights: the range of each int8 activation at the end, for the record.
+    epoch 0: with `keep_best` nothing that static int8 makes worse on the validation split is shipped.
     """
     set_seed(params.seed)
     read_artifact(finetuned)
@@ -65,7 +63,6 @@ def train_quantized(
     plain = _without_fake_quantization(model, finetuned)
     _, float_after = validation.score(plain)
     artifact = save_classifier(plain, "student", labels, encoder, params.max_length, output)
-    _write_ranges(model, output / RANGES_FILE)
     prove_reload(plain, output, pad_rows(validation.ids[:_PROOF_ROWS], encoder.pad_id))
     return {
         "enabled": True,
@@ -94,7 +91,3 @@ def _without_fake_quantization(model: PocketBertClassifier, source: Path) -> Poc
     plain, trained = load_classifier(source), model.state_dict()
     plain.load_state_dict({name: trained[name] for name in plain.state_dict()})
     return plain
-
-
-def _write_ranges(model: PocketBertClassifier, path: Path) -> None:
-    path.write_text(json.dumps(activation_ranges(model), indent=1) + "\n", encoding="utf-8")

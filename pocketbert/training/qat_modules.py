@@ -74,15 +74,6 @@ def insert_fake_quantization(model: PocketBertClassifier, batches: Iterable[Mapp
     _calibrate(model, rows)
 
 
-def activation_ranges(model: nn.Module) -> dict[str, tuple[float, float]]:
-    """Range of each fake-quantized activation: `<linear layer>.input` and `.output`."""
-    return {
-        name.removesuffix("_fake_quant"): module.range
-        for name, module in model.named_modules()
-        if isinstance(module, ActivationFakeQuantize)
-    }
-
-
 def fake_quantize_rows(rows: Tensor) -> Tensor:
     """Round looked-up rows [..., H] as an int8 table with one scale a row does."""
     flat = rows.reshape(-1, rows.shape[-1])

@@ -1,79 +1,35 @@
 """A planted bad layer is found and left in float; the search keeps its budget."""
 
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx as onnx_format
 import pytest
-from ai_edge_litert.tools import flatbuffer_utils
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketbert.artifacts import Artifact, read_artifact
 from pocketbert.data.dataset import Split
+from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import ExportError, ParamsError
 from pocketbert.params import QuantizeParams, SensitivityParams, parse_params
-from pocketbert.quantize.flatbuffer import float_ops
 from pocketbert.quantize.run import quantize_artifact
 from pocketbert.quantize.sensitivity import _Progress, _Search
 from pocketbert.quantize.sensitivity_graph import Operation, onnx_layers, quantized_operations
 from pocketbert.quantize.sensitivity_trial import Trial
 from pocketbert.runtimes.engines import open_runtime
 from pocketbert.runtimes.rows import run_texts
+from tests.quantize.planted import plant_in_onnx, plant_in_tflite
+from tests.quantize.test_vocabulary import DROPPED
 from tests.runtimes.conftest import LENGTH
 
-# A hidden unit of the head so large that int8 rounds all others to 0. LeakyReLU passes a positive factor on, and the
-# next layer takes it back: in float32 nothing changes.
-FACTOR = 1e6
-
 
 @pytest.fixture(scope="module")
-def planted_tflite(tflite: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    folder = tmp_path_factory.mktemp("planted") / "tflite"
-    shutil.copytree(tflite.folder, folder)
-    path = folder / tflite.card.model_file
-    tree = flatbuffer_utils.read_model_from_bytearray(bytearray(path.read_bytes()))
-    graph = tree.subgraphs[0]
-    kinds = [op.kind for op in float_ops(path.read_bytes())]
-    first, second = [graph.operators[i] for i, kind in enumerate(kinds) if kind == "FULLY_CONNECTED"][-2:]
-
-    def weights(tensor: int) -> np.ndarray:
-        buffer = tree.buffers[graph.tensors[tensor].buffer]
-        values = np.frombuffer(bytes(buffer.data), np.float32).copy().reshape(graph.tensors[tensor].shape)
-        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-        return values
-
-    def scale(tensor: int, where: Any, factor: float) -> None:
-        values = weights(tensor)
-        values[where] *= factor
-        tree.buffers[graph.tensors[tensor].buffer].data = np.frombuffer(values.tobytes(), np.uint8)
-
-    scale(first.inputs[1], np.s_[0], FACTOR)
-    scale(first.inputs[2], np.s_[0], FACTOR)
-    scale(second.inputs[1], np.s_[:, 0], 1 / FACTOR)
-    path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(tree)))
-    return read_artifact(folder)
-
-
-@pytest.fixture(scope="module")
-def planted_onnx(onnx: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    folder = tmp_path_factory.mktemp("planted") / "onnx"
-    shutil.copytree(onnx.folder, folder)
-    model = onnx_format.load(folder / onnx.card.model_file)
-    for tensor in model.graph.initializer:
-        if tensor.name.startswith("head.linear_"):
-            values = onnx_format.numpy_helper.to_array(tensor).copy()
-            if "linear_0" in tensor.name:
-                values[0] *= FACTOR
-            elif tensor.name.endswith("weight"):
-                values[:, 0] /= FACTOR
-            tensor.CopyFrom(onnx_format.numpy_helper.from_array(values, tensor.name))
-    onnx_format.save(model, folder / onnx.card.model_file)
-    return read_artifact(folder)
+def planted(tflite: Artifact, onnx: Artifact, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    folder = tmp_path_factory.mktemp("planted")
+    return {"tflite": plant_in_tflite(tflite, folder / "tflite"), "onnx": plant_in_onnx(onnx, folder / "onnx")}
 
 
 def accuracy(artifact: Artifact, rows: Split) -> float:
@@ -82,22 +38,31 @@ def accuracy(artifact: Artifact, rows: Split) -> float:
 
 
 def quantize(
-    source: Artifact, recipe: str, exclude: Any, split: Split, folder: Path, **sensitivity: Any
+    source: Artifact,
+    recipe: str,
+    exclude: Any,
+    split: Split,
+    folder: Path,
+    *,
+    train: Split | None = None,
+    vocabulary: str = "full",
+    **sensitivity: Any,
 ) -> tuple[Artifact, dict[str, Any]]:
     """The artifact and its study (None without one)."""
     settings = {"sensitivity": {"rows": 96, "max_runs": 30} | sensitivity} if exclude == "auto" else {}
     variant = {"format": source.card.format, "recipe": recipe, "options": {"exclude": exclude}, **settings}
+    variant["vocabulary"] = vocabulary
     params = QuantizeParams.model_validate({"calibration": {"rows": 16}, "recipes": {"it": variant}})
     study = folder.with_suffix(".json")
-    quantize_artifact(params, "it", {source.card.format: source.folder}, split, folder, split, study)
+    quantize_artifact(params, "it", {source.card.format: source.folder}, train or split, folder, split, study)
     return read_artifact(folder), json.loads(study.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(("kind", "recipe"), [("tflite", "dynamic_wi8_afp32"), ("onnx", "dynamic_int8")])
 def test_a_planted_bad_layer_is_ranked_first_and_left_in_float(
-    kind: str, recipe: str, planted_tflite: Artifact, planted_onnx: Artifact, toy_split: Split, tmp_path: Path
+    kind: str, recipe: str, planted: dict[str, Artifact], toy_split: Split, tmp_path: Path
 ) -> None:
-    source = {"tflite": planted_tflite, "onnx": planted_onnx}[kind]
+    source = planted[kind]
     assert accuracy(source, toy_split) > 0.95
     plain, study = quantize(source, recipe, [], toy_split, tmp_path / "plain")
     assert study is None
@@ -119,6 +84,26 @@ def test_a_planted_bad_layer_is_ranked_first_and_left_in_float(
     assert 0 < auto.size_bytes - plain.size_bytes < 6000
     recorded = json.loads((auto.folder / "recipe.json").read_text(encoding="utf-8"))
     assert recorded["options"]["exclude"] == study["exclude"]
+
+
+@pytest.mark.parametrize(("kind", "recipe"), [("tflite", "dynamic_wi8_afp32"), ("onnx", "dynamic_int8")])
+def test_auto_studies_the_model_of_the_trimmed_vocabulary(
+    kind: str, recipe: str, planted: dict[str, Artifact], toy_split: Split, tmp_path: Path
+) -> None:
+    kept = [i for i, text in enumerate(toy_split.texts) if not set(DROPPED) & set(text.split())]
+    train = Split([toy_split.texts[i] for i in kept], toy_split.targets[kept])
+    source = planted[kind]
+    trimmed: dict[str, Any] = {"train": train, "vocabulary": "trimmed"}
+    auto, study = quantize(source, recipe, "auto", toy_split, tmp_path / "auto", **trimmed)
+    assert TextEncoder(source.folder).vocabulary_size - TextEncoder(auto.folder).vocabulary_size == len(DROPPED)
+    # On rows without the dropped words it is the model that it was.
+    assert accuracy(auto, train) == accuracy(source, train)
+    assert study["everything"]["accuracy_drop"] > 15
+    assert study["chosen"]["accuracy_drop"] <= 0.3
+    assert study["exclude"]
+    assert all(cell["name"].startswith("head ") for cell in study["cells"] if cell["excluded"])
+    listed, _ = quantize(source, recipe, study["exclude"], toy_split, tmp_path / "listed", **trimmed)
+    assert listed.md5() == auto.md5()
 
 
 def test_a_sound_recipe_excludes_nothing_but_is_ranked(tflite: Artifact, toy_split: Split, tmp_path: Path) -> None:
@@ -147,7 +132,8 @@ def test_layers_are_found_in_the_graph(quantized: dict[str, Artifact], tflite: A
     found = quantized_operations(tflite.model_path, quantized["tflite-dynamic_wi8_afp32"].model_path)
     dense = [(op.layer, op.kind) for op in found if op.kind == "FULLY_CONNECTED"]
     layer = "layer.{}.{}".format
-    assert [dense.count((layer(i, "attention"), "FULLY_CONNECTED")) for i in range(2)] == [4, 4]
+    # Queries, keys and values are one product, and the output is another.
+    assert [dense.count((layer(i, "attention"), "FULLY_CONNECTED")) for i in range(2)] == [2, 2]
     assert [dense.count((layer(i, "feed_forward"), "FULLY_CONNECTED")) for i in range(2)] == [2, 2]
     assert dense.count(("head", "FULLY_CONNECTED")) == 2
     assert {op.layer for op in found if op.kind == "GATHER"} == {"embeddings"}

@@ -106,7 +106,7 @@ def test_rows_that_were_mixed_up_are_noticed(onnx: Artifact, train: Split, toy_s
     rows[[7, 8]] = rows[[8, 7]]
     table.CopyFrom(numpy_helper.from_array(rows, table.name))
     onnx_format.save(model, faulty.model_path)
-    with pytest.raises(ProofError, match=r"logits of model\.onnx with a trimmed vocabulary are .* away"):
+    with pytest.raises(ProofError, match=r"logits of model\.onnx with a smaller vocabulary are .* away"):
         prove_equal_logits(onnx, faulty, train.texts, [])
 
 

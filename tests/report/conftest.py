@@ -131,7 +131,8 @@ def _write_evaluation(folder: Path, classes: int, rows: int, generator: np.rando
              "macro_f1": share - 0.002, "ece": 0.031, "accuracy_drop": 100 * (0.964 - share),
              "valid_rows": rows, "valid_accuracy": share, "valid_accuracy_drop": 100 * (0.964 - share),
              "logit_max_abs_diff": rel and 1.7 * rel, "logit_rel_diff": rel, "agreement": rel and 0.99,
-             "runtime": "litert 2.3.0"}
+             "runtime": "litert 2.3.0", "embeddings_bytes": round(size * 6e5), "encoder_bytes": round(size * 3e5),
+             "head_bytes": round(size * 1e6) - round(size * 9e5) - 700, "other_bytes": 700, "vocabulary_tokens": 30522}
         )  # fmt: skip
     folder.mkdir(parents=True)
     write_json(folder / "evaluate.json", document)
