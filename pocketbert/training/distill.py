@@ -20,7 +20,8 @@ from pocketbert.params import DistillParams, HiddenLoss
 from pocketbert.stage import Metrics
 from pocketbert.training.loop.batches import tokenize_rows
 from pocketbert.training.loop.objective import Objective
-from pocketbert.training.loop.trainer import Validation, train
+from pocketbert.training.loop.trainer import train
+from pocketbert.training.loop.validation import Validation
 from pocketbert.training.soft_labels import SoftLabels, tokenizer_digest
 
 
@@ -54,7 +55,8 @@ def distill_student(
             source, model = with_eager_attention(source), with_eager_attention(model)
         objective.watch(source, model)
     rows = tokenize_rows(train_split, encoder, params.max_length, soft.unlabelled_texts)
-    outcome = train(model, objective, rows, Validation.of(valid, encoder, params), params, plots)
+    validation = Validation.of(valid, encoder, params)
+    outcome = train(model, objective, rows, validation, params, plots, processes=params.processes)
     artifact = save_classifier(model, "distilled", labels, encoder, params.max_length, output)
     return {
         **outcome.metrics(),

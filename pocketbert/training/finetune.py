@@ -19,7 +19,8 @@ from pocketbert.params import FinetuneParams
 from pocketbert.stage import Metrics
 from pocketbert.training.loop.batches import tokenize_rows
 from pocketbert.training.loop.objective import HardLabels
-from pocketbert.training.loop.trainer import Validation, train
+from pocketbert.training.loop.trainer import train
+from pocketbert.training.loop.validation import Validation
 
 logger = logging.getLogger("pocketbert")
 

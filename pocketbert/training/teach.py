@@ -15,7 +15,8 @@ from pocketbert.stage import Metrics
 from pocketbert.training.loop.batches import tokenize_rows
 from pocketbert.training.loop.curves import write_curves
 from pocketbert.training.loop.objective import HardLabels
-from pocketbert.training.loop.trainer import Outcome, Validation, train
+from pocketbert.training.loop.trainer import Outcome, train
+from pocketbert.training.loop.validation import Validation
 
 logger = logging.getLogger("pocketbert")
 
@@ -41,7 +42,9 @@ def teach_classifier(
         outcome = Outcome(0.0, right, loss, None, 0)
     else:
         rows = tokenize_rows(train_split, encoder, params.max_length)
-        outcome = train(model, HardLabels(params.label_smoothing), rows, validation, params, plots)
+        outcome = train(
+            model, HardLabels(params.label_smoothing), rows, validation, params, plots, processes=params.processes
+        )
     artifact = save_classifier(model, "teacher", labels, encoder, params.max_length, output)
     return {
         **outcome.metrics(),

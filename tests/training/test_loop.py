@@ -23,7 +23,8 @@ from pocketbert.params import HeadParams, OptimizerParams
 from pocketbert.training.loop.batches import LengthBuckets, TrainingRows, tokenize_rows
 from pocketbert.training.loop.objective import HardLabels
 from pocketbert.training.loop.storage import BestWeights, find_checkpoint, mark_complete
-from pocketbert.training.loop.trainer import ClassifierTrainer, Validation, train
+from pocketbert.training.loop.trainer import ClassifierTrainer, train
+from pocketbert.training.loop.validation import Validation
 from tests.training.conftest import FAST, Taught
 from tests.training.toy import LABELS, VOCABULARY, small_config
 

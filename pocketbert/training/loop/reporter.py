@@ -7,6 +7,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 
 from pocketbert.stage import current_stage
+from pocketbert.training.loop.group import Group
 from pocketbert.training.loop.storage import BestWeights
 
 logger = logging.getLogger("pocketbert")
@@ -24,9 +25,10 @@ _PUBLIC_NAMES = {
 class Reporter(TrainerCallback):
     """Callback of one training; with `score_first` the model as it came is epoch 0."""
 
-    def __init__(self, trainer: Trainer, best: BestWeights | None, *, score_first: bool) -> None:
+    def __init__(self, trainer: Trainer, best: BestWeights | None, group: Group, *, score_first: bool) -> None:
         self.trainer = trainer
         self.best = best
+        self.group = group
         self.score_first = score_first
         self.saved_at = time.monotonic()
 
@@ -37,7 +39,8 @@ class Reporter(TrainerCallback):
 
     def on_step_end(self, args: Any, _state: Any, control: Any, **_: Any) -> None:
         """Ask for a checkpoint when the last one is old; the loss so far is logged with it, lest it be lost."""
-        if args.save_strategy != "no" and time.monotonic() - self.saved_at > SAVE_EVERY_S:
+        due = args.save_strategy != "no" and time.monotonic() - self.saved_at > SAVE_EVERY_S
+        if self.group.follow(due):
             control.should_save = control.should_log = True
 
     def on_epoch_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:

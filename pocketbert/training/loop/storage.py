@@ -3,16 +3,32 @@
 import json
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pocketbert.modeling.disk import storage_errors
+from pocketbert.stage import current_stage
 
 # Written last: a checkpoint without it was cut off and is worth nothing.
 _COMPLETE = "complete"
 _NUMBERED = re.compile(r"checkpoint-(\d+)$")
+
+
+@contextmanager
+def state_folder() -> Iterator[Path]:
+    """The running stage's checkpoint folder, which survives a kill, or a temporary one without a stage."""
+    stage = current_stage()
+    if stage is not None:
+        stage.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+        yield stage.checkpoint_folder
+        return
+    with tempfile.TemporaryDirectory(prefix="pocketbert-") as name:
+        yield Path(name)
 
 
 def mark_complete(folder: Path) -> None:

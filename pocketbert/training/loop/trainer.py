@@ -1,32 +1,31 @@
 """Training of a classifier: Hugging Face's Trainer with our batches, two learning rates, guard and checkpoints."""
 
 import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from pocketbert.data.dataset import Split
-from pocketbert.data.tokenize import TextEncoder
 from pocketbert.modeling.classifier import PocketBertClassifier
 from pocketbert.modeling.disk import storage_errors
-from pocketbert.modeling.inference import accuracy, predict_logits
-from pocketbert.modeling.losses import hard_loss
 from pocketbert.params import OptimizerParams
 from pocketbert.stage import current_stage
 from pocketbert.training.loop.batches import LengthBuckets, TrainingRows
 from pocketbert.training.loop.curves import write_curves
+from pocketbert.training.loop.group import ALONE, Group
 from pocketbert.training.loop.guard import clip_gradients, diverged
 from pocketbert.training.loop.objective import Objective
+from pocketbert.training.loop.processes import joined
 from pocketbert.training.loop.reporter import Reporter
-from pocketbert.training.loop.storage import BestWeights, find_checkpoint, mark_complete
+from pocketbert.training.loop.storage import BestWeights, find_checkpoint, mark_complete, state_folder
+from pocketbert.training.loop.validation import Validation
 
 logger = logging.getLogger("pocketbert")
 
@@ -58,28 +57,6 @@ class Outcome:
         }
 
 
-@dataclass(frozen=True)
-class Validation:
-    """The validation split, tokenized."""
-
-    ids: list[list[int]]
-    split: Split
-    pad_id: int
-    batch_size: int
-
-    @classmethod
-    def of(cls, split: Split, encoder: TextEncoder, params: OptimizerParams) -> "Validation":
-        """Tokenize a split as training does."""
-        ids = encoder.encode_rows(split.texts, params.max_length)
-        return cls(ids, split, encoder.pad_id, 2 * params.batch_size)
-
-    def score(self, model: PocketBertClassifier) -> tuple[float, float]:
-        """Mean loss (without smoothing) and accuracy of the model."""
-        logits = predict_logits(model, self.ids, self.pad_id, self.batch_size)
-        loss = hard_loss(torch.from_numpy(logits), torch.from_numpy(self.split.targets)).mean()
-        return float(loss), accuracy(logits, self.split.targets)
-
-
 def train(
     model: PocketBertClassifier,
     objective: Objective,
@@ -89,21 +66,27 @@ def train(
     plots: Path,
     *,
     score_first: bool = False,
+    processes: int = 1,
 ) -> Outcome:
     """Train `model` in place and write its curves into `plots`; the best epoch's weights stay if `keep_best`.
 
     A stage's training saves a checkpoint every epoch and every 30 s, and goes on from it after a kill. With
-    `score_first` the untrained model is a candidate for the best one, as epoch 0. Raises TrainingError on NaN.
+    `score_first` the untrained model is a candidate for the best one, as epoch 0. With several `processes`
+    (processes.py), those that only help end here. Raises TrainingError on NaN.
     """
     stage = current_stage()
-    with _state_folder() as folder:
-        best = BestWeights(folder) if params.keep_best else None
-        trainer = ClassifierTrainer(model, objective, rows, validation, params, folder, resumable=stage is not None)
-        trainer.add_callback(Reporter(trainer, best, score_first=score_first))
-        checkpoint = find_checkpoint(folder)
+    with joined(processes) as group, state_folder() as folder:
+        best = BestWeights(folder) if params.keep_best and group.rank == 0 else None
+        trainer = ClassifierTrainer(
+            model, objective, rows, validation, params, folder, resumable=stage is not None, group=group
+        )
+        trainer.add_callback(Reporter(trainer, best, group, score_first=score_first))
+        checkpoint = group.copy_folder(find_checkpoint(folder), folder)
         if checkpoint is not None:
             logger.info("going on from %s", checkpoint)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if group.rank > 0:
+            raise SystemExit(0)
         history = trainer.state.log_history
         if best is not None:
             best.restore(model)
@@ -116,20 +99,14 @@ def train(
     )
 
 
-@contextmanager
-def _state_folder() -> Iterator[Path]:
-    """The running stage's checkpoint folder, which survives a kill, or a temporary one without a stage."""
-    stage = current_stage()
-    if stage is not None:
-        stage.checkpoint_folder.mkdir(parents=True, exist_ok=True)
-        yield stage.checkpoint_folder
-        return
-    with tempfile.TemporaryDirectory(prefix="pocketbert-") as name:
-        yield Path(name)
+def _collate_share(rows: TrainingRows, group: Group, indices: list[int]) -> dict[str, Tensor]:
+    """This process's part of a batch, and its weight in the mean over the processes."""
+    own, weight = group.share(indices)
+    return rows.collate(own) | {"weight": torch.tensor(weight)}
 
 
 class ClassifierTrainer(Trainer):
-    """Trainer whose loss is an `Objective`; fp32, one process."""
+    """Trainer whose loss is an `Objective`; fp32, alone or as one of a group of processes."""
 
     def __init__(
         self,
@@ -141,6 +118,7 @@ class ClassifierTrainer(Trainer):
         folder: Path,
         *,
         resumable: bool,
+        group: Group = ALONE,
     ) -> None:
         steps = -(-len(rows) // params.batch_size) * params.epochs
         arguments = TrainingArguments(
@@ -161,8 +139,12 @@ class ClassifierTrainer(Trainer):
             remove_unused_columns=False,
             dataloader_pin_memory=False,
             seed=params.seed,
+            use_cpu=group.size > 1,
+            ddp_find_unused_parameters=False,
         )
-        super().__init__(model, arguments, train_dataset=rows, data_collator=rows.collate, eval_dataset=rows)
+        collate = rows.collate if group.size == 1 else partial(_collate_share, rows, group)
+        super().__init__(model, arguments, train_dataset=rows, data_collator=collate, eval_dataset=rows)
+        self.group = group
         self.objective = objective.to(self.args.device)
         self.validation = validation
         self.params = params
@@ -193,14 +175,37 @@ class ClassifierTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:  # noqa: ARG002
         return LengthBuckets(self.train_dataset, self.params.batch_size, self.params.seed)
 
+    def get_train_dataloader(self) -> DataLoader:
+        """All batches in every process: `_collate_share` takes each one's rows, not accelerate."""
+        if self.group.size == 1:
+            return super().get_train_dataloader()
+        loader = DataLoader(
+            self.train_dataset,
+            batch_size=self.params.batch_size,
+            sampler=self._get_train_sampler(),
+            collate_fn=self.data_collator,
+        )
+        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0)
+
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
-        """The objective's loss of a batch."""
-        return self.objective(model, inputs)
+        """The objective's loss of a batch (of this process's rows, weighted)."""
+        loss = self.objective(model, inputs)
+        return loss if self.group.size == 1 else loss * inputs["weight"]
 
     def training_step(self, model: Any, inputs: dict[str, Tensor], *arguments: Any, **named: Any) -> Tensor:
         """One step's loss, its gradients checked and clipped; raises TrainingError on NaN."""
         self.objective.zero_grad()
+        if self.group.size > 1:
+            # Dropout is then a function of the step and the process, so that nothing of it needs to be saved.
+            torch.manual_seed(
+                (self.params.seed * 1_000_003 + self.state.global_step) * self.group.size + self.group.rank
+            )
         loss: Tensor = super().training_step(model, inputs, *arguments, **named)
+        if self.group.size > 1:
+            loss = self.group.mean(loss)
+            # DistributedDataParallel sees to the model's gradients alone.
+            for parameter in self.objective.parameters():
+                parameter.grad = self.group.mean(parameter.grad) if parameter.grad is not None else None
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if not (torch.isfinite(loss) and clip_gradients(trained, _GRADIENT_NORM_MAX)):
             raise diverged(self.state.global_step + 1, self.model, self.objective, self._prepare_inputs(inputs))
@@ -208,7 +213,7 @@ class ClassifierTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Loss and accuracy over the validation split."""
-        loss, right = self.validation.score(self.model)
+        loss, right = self.validation.score(self.model, self.group)
         metrics = {"eval_loss": loss, "eval_accuracy": right}
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -217,7 +222,10 @@ class ClassifierTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
         with storage_errors(folder.parent):
+            # All processes take part: it sums figures up over them.
             super()._save_checkpoint(model, trial)
+            if self.group.rank > 0:
+                return
             own = self.objective.state_dict()
             if own:
                 save_file(own, str(folder / _OBJECTIVE_FILE))
