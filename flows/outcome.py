@@ -14,6 +14,9 @@ _EXITED = re.compile(r"failed to run: .*, exited with (-?\d+)$")
 # DVC wraps the failure of a stage into lines of its own.
 _OF_DVC = re.compile(r"ERROR: failed to reproduce|Running stage |> |$")
 _TRANSIENT = (DeviceError.exit_code, TrackingError.exit_code)
+_UNREACHABLE = "Unreachable"
+# A dvc that somebody runs by hand in the same folder.
+_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 
 
 def outcome(stage: str, returncode: int, lines: Sequence[str]) -> State[Any]:
@@ -32,6 +35,11 @@ def outcome(stage: str, returncode: int, lines: Sequence[str]) -> State[Any]:
     return Failed(message=message)
 
 
+def unreachable(stage: str, error: Exception) -> State[Any]:
+    """Failed, because what a team shares does not answer."""
+    return Failed(name=_UNREACHABLE, message=f"{stage}: {error}")
+
+
 def sentence(lines: Sequence[str]) -> str:
     """The error in its own words: what the stage logged or raised last, else what dvc has to say."""
     own = [line for line in lines if not _OF_DVC.match(line)] if exit_status(lines) is not None else lines
@@ -47,5 +55,7 @@ def exit_status(lines: Sequence[str]) -> int | None:
 
 
 def is_transient(state: State[Any]) -> bool:
-    """Whether a device or the network failed, which may work a little later."""
-    return exit_status((state.message or "").splitlines()) in _TRANSIENT
+    """Whether a device or the network failed, or another dvc is at work, which may be over a little later."""
+    text = state.message or ""
+    busy = any(words in text for words in _BUSY)
+    return busy or state.name == _UNREACHABLE or exit_status(text.splitlines()) in _TRANSIENT

@@ -30,15 +30,21 @@ def results_markdown() -> str:
     return f"{_links()}\n\n{table}\n"
 
 
+def tracking_page() -> str | None:
+    """Where MLflow's pages are for whoever reads them here; None for an embedded store, which has none."""
+    # It may be the embedded store of params.yaml that `make up` serves.
+    uri = hide_secrets(tracking_uri(load_params().publish))
+    return uri.rstrip("/") if uri.startswith("http") else None
+
+
 def _links() -> str:
     report = f"Report: `{(_REPORT / 'index.html').absolute()}`"
     if not _PUBLISHED.is_file():
         return report
     published = json.loads(_PUBLISHED.read_text(encoding="utf-8"))
-    # The embedded store has no page of its own, but `make up` serves it.
-    pages = [hide_secrets(tracking_uri(load_params().publish)), published["tracking_uri"]]
-    page = next((uri.rstrip("/") for uri in pages if uri.startswith("http")), None)
+    uri = published["tracking_uri"]
+    page = tracking_page() or (uri.rstrip("/") if uri.startswith("http") else None)
     if page is None:
-        return f"MLflow run `{published['run_id']}` in `{published['tracking_uri']}`\n\n{report}"
+        return f"MLflow run `{published['run_id']}` in `{uri}`\n\n{report}"
     run = f"{page}/#/experiments/{published['experiment_id']}/runs/{published['run_id']}"
     return f"[MLflow run]({run}) · [Report]({run}/artifacts/report/index.html)\n\n{report}"

@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -12,6 +10,7 @@ from contextlib import suppress
 
 import psutil
 
+from flows.child import below, start_child
 from pocketbert.errors import ParamsError
 
 HOST = "127.0.0.1"
@@ -24,12 +23,8 @@ class Server:
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.name = name
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "flows.child", *command],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            # Out of reach of the terminal's Ctrl-C: what ends first is decided here.
-            env={**os.environ, **environment}, start_new_session=True,
-        )  # fmt: skip
+        # What ends first on Ctrl-C is decided by `end`.
+        self.process = start_child(command, environment)
         threading.Thread(target=self._show, daemon=True).start()
 
     @property
@@ -39,22 +34,23 @@ class Server:
 
     def end(self) -> None:
         """Ask it and everything that it started to end; kill what is still there after 20 s."""
-        # Flow runs have sessions of their own: the tree has to be taken before its root is gone.
-        tree = _tree(self.process.pid)
+        tree = [psutil.Process(self.process.pid), *below(self.process.pid)] if self.exit_status is None else []
         for process in tree:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGTERM)
         _, left = psutil.wait_procs(tree, timeout=_GRACE_S)
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        # Where the root was killed before, its children have lost it, but not its group.
+        # The guardian kills what is left (flows/child.py).
+        assert self.process.stdin is not None  # noqa: S101 (for the type checker: it is a pipe)
+        self.process.stdin.close()
+        if left:
+            psutil.wait_procs(left, timeout=_GRACE_S)
+        # Where the guardian itself was killed, its children have lost it, but not its group.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def _show(self) -> None:
-        assert self.process.stdout is not None  # noqa: S101 (for the type checker: PIPE is set above)
+        assert self.process.stdout is not None  # noqa: S101 (for the type checker: it is a pipe)
         for line in self.process.stdout:
             say(self.name, line.rstrip())
 
@@ -70,17 +66,22 @@ def port_from(variable: str, default: int) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise ParamsError(f"{variable}={text} is no port", "Give a number from 1 to 65535.")
     port = int(text)
-    with socket.socket() as probe:
+    require_free(HOST, port, f"take another port: {variable}={port + 1} make up")
+    return port
+
+
+def require_free(host: str, port: int, otherwise: str) -> None:
+    """Raises ParamsError where an address cannot be listened on."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # As servers do: connections of a server that has ended do not hold its port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError as error:
             raise ParamsError(
-                f"port {port} on {HOST} cannot be listened on ({error.strerror})",
-                f"End what listens there, or take another port: {variable}={port + 1} make up",
+                f"port {port} on {host} cannot be listened on ({error.strerror})",
+                f"End what listens there, or {otherwise}",
             ) from error
-    return port
 
 
 def answers(url: str) -> bool:
@@ -90,11 +91,3 @@ def answers(url: str) -> bool:
             return bool(page.status == 200)
     except OSError:
         return False
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    try:
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []

@@ -6,34 +6,35 @@ Everything is on loopback and embedded: Prefect's state is in .pocketbert/prefec
 
 import os
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
+from flows.child import start_child
 from flows.servers import HOST, Server, answers, port_from, say
 from pocketbert.errors import PocketBertError
 
 _START_S = 120
-_POOL = "default"
+POOL = "default"
 
 
 class ServerError(PocketBertError):
     """A server did not start, or ended by itself."""
 
 
-def main() -> int:
-    """Run until a signal (exit status 0) or until one of the servers ends (1)."""
+def foreground(start: Callable[[list[Server]], None]) -> int:
+    """Have `start` add servers, then watch them until a signal (exit status 0) or until one of them ends (1)."""
     servers: list[Server] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        prefect_port, mlflow_port = port_from("PREFECT_PORT", 4200), port_from("MLFLOW_PORT", 5000)
-        os.environ.update(_environment(prefect_port))
-        run(servers, f"http://{HOST}:{prefect_port}", f"http://{HOST}:{mlflow_port}")
+        start(servers)
+        while True:
+            _require_running(servers)
+            time.sleep(0.5)
     except KeyboardInterrupt:
         return 0
     except PocketBertError as error:
@@ -48,28 +49,30 @@ def main() -> int:
             server.end()
 
 
-def run(servers: list[Server], prefect_url: str, mlflow_url: str) -> NoReturn:
-    """Start the servers, adding each to `servers`, register the deployments, and watch; raises ServerError."""
+def start_all(servers: list[Server]) -> None:
+    """Start the servers and the worker, adding each to `servers`, and register the deployments; raises ServerError."""
     started = time.monotonic()
-    port = {url: url.rpartition(":")[2] for url in (prefect_url, mlflow_url)}
-    servers.append(Server("prefect", ["prefect", "server", "start", "--host", HOST, "--port", port[prefect_url]], {}))
-    servers.append(Server("mlflow", _mlflow_command(port[mlflow_url]), {}))
-    _wait(servers, f"{prefect_url}/api/health")
+    prefect_port, mlflow_port = (str(port_from(*port)) for port in (("PREFECT_PORT", 4200), ("MLFLOW_PORT", 5000)))
+    prefect_url, mlflow_url = f"http://{HOST}:{prefect_port}", f"http://{HOST}:{mlflow_port}"
+    os.environ.update(environment(f"{prefect_url}/api"))
+    servers.append(Server("prefect", ["prefect", "server", "start", "--host", HOST, "--port", prefect_port], {}))
+    servers.append(Server("mlflow", _mlflow_command(mlflow_port), {}))
+    wait_for_page(servers, f"{prefect_url}/api/health")
     # The worker publishes to the server that runs here.
-    worker = ["prefect", "worker", "start", "--pool", _POOL, "--type", "process"]
-    _create_pool()
+    worker = ["prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    create_pool()
     servers.append(Server("worker", worker, {"MLFLOW_TRACKING_URI": mlflow_url}))
-    _register()
-    _wait(servers, f"{mlflow_url}/health")
+    register()
+    wait_for_page(servers, f"{mlflow_url}/health")
     say("up", f"ready after {time.monotonic() - started:.0f} s; Ctrl-C ends all")
     say("up", f"Prefect  {prefect_url}")
     say("up", f"MLflow   {mlflow_url}")
-    while True:
-        _require_running(servers)
-        time.sleep(0.5)
+    # Last, because nobody waits for it.
+    servers.append(Server("reaper", ["flows.reaper"], {"MLFLOW_TRACKING_URI": mlflow_url}))
 
 
-def _environment(prefect_port: int) -> dict[str, str]:
+def environment(prefect_api: str) -> dict[str, str]:
+    """What every process of Prefect and MLflow is started with; Prefect's state is in this folder."""
     home = Path(".pocketbert/prefect").absolute()
     # SQLite does not make the folder of its file.
     home.mkdir(parents=True, exist_ok=True)
@@ -79,9 +82,11 @@ def _environment(prefect_port: int) -> dict[str, str]:
         "POCKETBERT_WORKER": "1",
         "PREFECT_HOME": str(home),
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
-        "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",
+        "PREFECT_API_URL": prefect_api,
         # Relative, so that the pages work on any port and through a tunnel.
         "PREFECT_SERVER_UI_API_URL": "/api",
+        # In memory they would die with a killed server, and the places that they stand for be taken for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
@@ -100,7 +105,8 @@ def _mlflow_command(port: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _create_pool() -> None:
+def create_pool() -> None:
+    """Create the work pool of prefect.yaml where it does not exist."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
@@ -108,21 +114,24 @@ def _create_pool() -> None:
 
     # With its template, which the worker would else write while deployments are registered: SQLite takes one writer.
     template = ProcessWorker.get_default_base_job_template()
-    pool = WorkPoolCreate(name=_POOL, type=ProcessWorker.type, base_job_template=template)
+    pool = WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template)
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.create_work_pool(pool)
 
 
-def _register() -> None:
-    command = [sys.executable, "-m", "flows.child", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = " ".join((done.stdout + done.stderr).split())[-500:]
+def register() -> None:
+    """Register the deployments of prefect.yaml; raises ServerError."""
+    process = start_child(["prefect", "--no-prompt", "deploy", "--all"], {})
+    assert process.stdout is not None  # noqa: S101 (for the type checker: it is a pipe)
+    output = process.stdout.read()
+    if process.wait() != 0:
+        reason = " ".join(output.split())[-500:]
         raise ServerError(f"prefect.yaml cannot be deployed: {reason}", "Correct it and run `make up` again.")
     say("up", "deployments of prefect.yaml are registered")
 
 
-def _wait(servers: list[Server], url: str) -> None:
+def wait_for_page(servers: list[Server], url: str) -> None:
+    """Wait until a page can be had; raises ServerError."""
     limit = time.monotonic() + _START_S
     while not answers(url):
         _require_running(servers)
@@ -141,6 +150,15 @@ def _require_running(servers: list[Server]) -> None:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def main() -> int:
+    """`make up`: the embedded profile, or the servers of the team (flows/team_servers.py)."""
+    if os.environ.get("POCKETBERT_PROFILE"):
+        from flows.team_servers import start_servers
+
+        return foreground(start_servers)
+    return foreground(start_all)
 
 
 if __name__ == "__main__":

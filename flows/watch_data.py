@@ -9,9 +9,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.outcome import sentence
+from flows.reaper import announce
 from flows.rebuild import rebuild
+from flows.slots import WorkspaceBusyError, workspace_slot
 from flows.workspace import run_dvc
 from pocketbert.params import load_params, read_yaml
+from pocketbert.process import die_with_parent
 
 _LOCK = Path("dvc.lock")
 _STAGE = "prepare"
@@ -23,10 +26,16 @@ def watch_data() -> State[Any]:
 
     Before the first build there is nothing to compare with, and nothing is started.
     """
+    die_with_parent()
+    announce()
     lock = read_yaml(_LOCK) if _LOCK.is_file() else {}
     if not isinstance(lock, dict) or _STAGE not in lock.get("stages", {}):
         return Completed(name="Unbuilt", message="nothing is built yet: run `rebuild` or `dvc repro` once")
-    returncode, lines = run_dvc(["status", "--json", _STAGE], get_run_logger().debug)
+    try:
+        with workspace_slot(wait=False):
+            returncode, lines = run_dvc(["status", "--json", _STAGE], get_run_logger().debug)
+    except WorkspaceBusyError:
+        return Completed(name="Busy", message="another flow works in this folder; the next check comes")
     if returncode != 0:
         return Failed(message=sentence(lines))
     path = load_params().prepare.path

@@ -33,7 +33,7 @@ def publish(params: Params, inputs: Inputs, outputs: Outputs) -> Metrics:
 
     quantized = [inputs.quantized / variant for variant in params.quantize.recipes]
     folders = [inputs.classifier, inputs.onnx, inputs.tflite, *quantized]
-    return publish_pipeline(params, inputs.report, folders, outputs.published)
+    return publish_pipeline(params, inputs.report, folders, outputs.published, inputs.benchmarked)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from pocketbert.tracking.delivery import deliver_left_behind
 from pocketbert.tracking.flatten import flatten_params
 from pocketbert.tracking.location import exclusively, spool_folder, tracking_uri
 from pocketbert.tracking.registry import RegisteredVersion, mark_chosen, register, to_register
+from pocketbert.tracking.regressions import benchmark_files, judge_devices, summary, write_verdicts
 from pocketbert.tracking.spool import wait_until_sent
 from pocketbert.tracking.state import (
     StageRecord,
@@ -33,12 +35,11 @@ from pocketbert.tracking.state import (
     student_summary,
     tree_md5,
 )
-from pocketbert.tracking.store import EXECUTION_TAG, PARENT_TAG, Store, import_mlflow, patience
+from pocketbert.tracking.store import EXECUTION_TAG, PARENT_TAG, STATE_TAG, Store, import_mlflow, patience
 
 if TYPE_CHECKING:
     from pocketbert.stage import Metrics
 
-STATE_TAG = "pocketbert.state"
 _UPLOADED_TAG = "pocketbert.uploaded"
 # A server may pass an upload on to a slow object store before it answers.
 _REQUEST_TIMEOUT_S, _RETRIES = 60, 2
@@ -57,7 +58,9 @@ class _Record:
     tags: dict[str, str]
 
 
-def publish_pipeline(params: Params, report: Path, folders: list[Path], published: Path) -> "Metrics":
+def publish_pipeline(
+    params: Params, report: Path, folders: list[Path], published: Path, benchmarked: Path = Path("results/benchmark")
+) -> "Metrics":
     """Upsert the parent run of the present state and write `published`/publish.json.
 
     Reads dvc.lock, dvc.yaml, params.yaml, metrics/ and provenance/ of the working folder. Sends what stages
@@ -70,6 +73,8 @@ def publish_pipeline(params: Params, report: Path, folders: list[Path], publishe
     if choice is not None:
         texts |= {"pocketbert.chosen": choice.artifact or "none", "pocketbert.chosen_reason": choice.reason}
     tags = {**texts, STATE_TAG: state, "pocketbert.state_source": source, "mlflow.source.name": "stages/publish.py"}
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        tags["dvc.experiment"] = experiment
     record = _Record(flatten_params(state_params(params)), metrics, tags)
     artifacts = read_artifacts(folders)
     uri = tracking_uri(params.publish)
@@ -78,7 +83,7 @@ def publish_pipeline(params: Params, report: Path, folders: list[Path], publishe
         records = stage_records(params)
         wait_until_sent(spool_folder(), [record.execution_id for record in records], _SENDERS_TIMEOUT_S)
         deliver_left_behind(spool_folder(), store)
-        run = _parent(store, f"{student_summary(params)} {state[:7]}", state)
+        run = _parent(store, f"{student_summary(params)} {tags.get('dvc.experiment', state[:7])}", state)
         run_id: str = run.info.run_id
         with _closing(store, run):
             links = _link_stages(store, run_id, records)
@@ -88,11 +93,14 @@ def publish_pipeline(params: Params, report: Path, folders: list[Path], publishe
             ]
             if choice is not None:
                 mark_chosen(store, params.publish, versions, choice.artifact)
+            verdicts = judge_devices(store, state, benchmarked)
+            record.tags["pocketbert.regressions"] = summary(verdicts)
             named = {f"model.{version.artifact}": version.uri for version in versions}
             _update(store, run, _Record(record.params, record.metrics, {**record.tags, **links, **named}))
             with tempfile.TemporaryDirectory() as folder:
-                _upload(store, run, _bundle(Path(folder), params, report))
+                _upload(store, run, _bundle(Path(folder), params, report) | benchmark_files(benchmarked))
     _write(published, store, run_id, state, versions)
+    write_verdicts(verdicts, published / "regressions.json")
     return {
         "params": len(record.params),
         "metrics": len(record.metrics),
@@ -105,7 +113,10 @@ def _parent(store: Store, name: str, state: str) -> Any:
     found = store.find_runs(STATE_TAG, state)
     if found:
         return found[0]
-    return store.client.create_run(store.experiment_id, tags={STATE_TAG: state}, run_name=name)
+    run = store.client.create_run(store.experiment_id, tags={STATE_TAG: state}, run_name=name)
+    # So it stays where this process is killed before the run is complete: nobody else would close it.
+    store.client.update_run(run.info.run_id, "KILLED")
+    return run
 
 
 @contextmanager

@@ -175,6 +175,11 @@ def left_behind(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
 
 
+def has_left_behind(folder: Path) -> bool:
+    """Whether a spool in a folder has no owner, which is a cheap question."""
+    return not all(map(_is_owned, left_behind(folder)))
+
+
 def wait_until_sent(folder: Path, execution_ids: Iterable[str], timeout_s: float) -> None:
     """Wait until the spools of executions that have ended are sent or given up, or the time is up."""
     deadline = time.monotonic() + timeout_s

@@ -22,6 +22,8 @@ from pocketbert.tracking.spool import Start, Status
 
 EXECUTION_TAG = "pocketbert.execution_id"
 PARENT_TAG = "mlflow.parentRunId"
+# The hash of the pipeline's state that a parent run stands for.
+STATE_TAG = "pocketbert.state"
 _METRICS_A_BATCH = 500
 _ENTRIES_A_BATCH = 100
 # What a store answers to a record that it will never take, however often it is sent.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,6 @@ class Session:
     root: Path
     process: "subprocess.Popen[str]"
     log: Path
-    ready_s: float
     prefect_url: str
     mlflow_url: str
 
@@ -112,23 +112,27 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    root = make_miniature(tmp_path_factory.mktemp("flows") / "project")
+    with make_up(make_miniature(tmp_path_factory.mktemp("flows") / "project")) as session:
+        yield session
+
+
+@contextmanager
+def make_up(root: Path) -> Iterator[Session]:
     # Where a user's own Prefect profile would be.
     home = root.parent / "home"
     home.mkdir()
     ports = {"PREFECT_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
     log = root.parent / "up.log"
-    started = time.monotonic()
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.up"], cwd=root, env=environment(HOME=str(home), **ports),
             stdout=stream, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
     try:
-        wait_for(lambda: process.poll() is not None or "Ctrl-C ends all" in log.read_text(), 120, "make up")
+        wait_for(lambda: process.poll() is not None or "Ctrl-C ends all" in log.read_text(), 300, "make up")
         assert process.poll() is None, log.read_text(encoding="utf-8")
         urls = [f"http://127.0.0.1:{port}" for port in ports.values()]
-        yield Session(root, process, log, time.monotonic() - started, *urls)
+        yield Session(root, process, log, *urls)
         assert not (home / ".prefect").exists()
     finally:
         if process.poll() is None:

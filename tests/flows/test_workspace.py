@@ -92,19 +92,17 @@ def test_states_of_a_stage(miniature: Path) -> None:
     assert crashed.type is StateType.CRASHED
 
 
-def test_dvc_and_its_stage_die_with_a_killed_flow(miniature: Path) -> None:
+def test_dvc_and_all_below_it_die_with_a_killed_flow(miniature: Path) -> None:
     run_dvc(["repro", "prepare"], print)
     apply_overrides(["report.worst_classes=88"])
     code = 'from flows.workspace import run_dvc; run_dvc(["repro", "finish"], print)'
     flow = subprocess.Popen([sys.executable, "-c", code], cwd=miniature, env=environment())
     pids = miniature / "pids.json"
     wait_for(pids.exists, 30, "the stage's start")
-    stage, dvc, grandchild = (psutil.Process(pid) for pid in json.loads(pids.read_text()))
+    family = [psutil.Process(pid) for pid in json.loads(pids.read_text())]
     flow.send_signal(signal.SIGKILL)
     flow.wait()
-    _, alive = psutil.wait_procs([stage, dvc], timeout=5)
-    grandchild.kill()
-    assert alive == []
+    assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
 def test_the_error_s_own_sentence() -> None:
@@ -121,6 +119,7 @@ def test_only_devices_and_the_network_are_tried_again(status: int, again: bool) 
     state = outcome("a", 255, [line])
     assert is_transient(state) is again
     assert not is_transient(Failed(message="exited with 9"))
+    assert is_transient(outcome("a", 255, ["ERROR: Unable to acquire lock. Most likely another DVC"]))
 
 
 def test_a_change_of_the_raw_data_is_read_from_dvc_s_status() -> None:
