@@ -10,10 +10,15 @@ import typer
 
 from pocketbert.comparison.command import compare
 from pocketbert.delegation.command import delegation
+from pocketbert.devices.command import devices_app
 from pocketbert.errors import DataError, ParamsError, PocketBertError
 from pocketbert.export.command import export
+from pocketbert.export.ncnn_command import ncnn
 from pocketbert.inspection.command import inspect
+from pocketbert.partition.command import memory, partition
+from pocketbert.report.latency_command import compare_latency
 from pocketbert.scan.command import scan
+from pocketbert.tuning.command import tune
 
 if TYPE_CHECKING:
     from pocketbert.runtimes.predict import Prediction
@@ -29,6 +34,7 @@ app = typer.Typer(
 )
 params_app = typer.Typer(help="Check params.yaml, or merge profiles into it.", no_args_is_help=True)
 app.add_typer(params_app, name="params")
+app.add_typer(devices_app, name="devices")
 
 
 def main() -> None:
@@ -46,6 +52,10 @@ def predict(
     model: Annotated[Path, typer.Option(help="Folder of a torch, ONNX or TFLite artifact.")] = DEFAULT_MODEL,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the model.")] = 1,
     top_k: Annotated[int, typer.Option(min=1, help="Labels shown a text (single-label models).")] = 1,
+    max_memory_mb: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Run in parts what needs more (default: the limit of the local device)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
     """Classify texts given by --text, or read from standard input, a line a text (blank lines are skipped).
@@ -61,9 +71,11 @@ def predict(
     if text is None and sys.stdin.isatty():
         raise ParamsError("there is nothing to classify", 'Give --text "...", or pipe in a line a text.')
 
+    from pocketbert.partition.fit import local_memory_limit_mb
     from pocketbert.runtimes.predict import TextClassifier
 
-    with TextClassifier(model, threads) as classifier:
+    limit = local_memory_limit_mb() if max_memory_mb is None else max_memory_mb
+    with TextClassifier(model, threads, limit) as classifier:
         width = max(map(len, classifier.labels.names))
         texts = iter(text) if text is not None else read_lines(sys.stdin.buffer)
         for prediction in classifier.classify(texts, top_k):
@@ -130,9 +142,14 @@ def results() -> None:
 
 app.command()(inspect)
 app.command()(compare)
+app.command()(compare_latency)
 app.command()(delegation)
 app.command()(export)
+app.command()(memory)
+app.command()(ncnn)
+app.command()(partition)
 app.command()(scan)
+app.command()(tune)
 
 if __name__ == "__main__":
     main()

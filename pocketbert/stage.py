@@ -20,6 +20,7 @@ import os
 import random
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -72,12 +73,13 @@ def current_stage() -> StageContext | None:
 
 def run_stage(function: StageFunction) -> None:
     """Run a stage as a program: parse the command line, run, and exit with the error's own code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    who = f"process {_rank()}: " if _rank() else ""
+    logging.basicConfig(level=logging.INFO, format=f"{who}%(levelname)s %(message)s", stream=sys.stderr)
     # Libraries' routine reports would drown the stage's own lines; their warnings still show.
     for chatty in ("httpx", "alembic", "mlflow", "datasets", "absl", "root"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # "root" is the root logger itself, whose level ours would inherit.
-    logging.getLogger("pocketbert").setLevel(logging.INFO)
+    logging.getLogger("pocketbert").setLevel(logging.WARNING if _rank() else logging.INFO)
     die_with_parent()
     try:
         execute(function, sys.argv[1:])
@@ -101,9 +103,12 @@ def execute(function: StageFunction, argv: list[str]) -> Metrics:
     random.seed(seed)
     np.random.seed(seed)
 
+    input_hash = _hash_inputs(own, inputs)
+    if _rank():
+        return _help(lambda paths: function(own, inputs, paths, **names), stage_id, input_hash, outputs)
+
     from pocketbert.tracking import open_stage_run
 
-    input_hash = _hash_inputs(own, inputs)
     started = time.time()
     with open_stage_run(stage_id, own, params.publish) as run, storage_errors():
         context = StageContext(stage_id, STATE_FOLDER / "checkpoints" / stage_id / input_hash, run)
@@ -127,6 +132,21 @@ def execute(function: StageFunction, argv: list[str]) -> Metrics:
     # A finished stage needs no checkpoint; a later change of its inputs must not resume from this one.
     shutil.rmtree(STATE_FOLDER / "checkpoints" / stage_id, ignore_errors=True)
     return metrics
+
+
+def _rank() -> int:
+    """Which of several processes of one training this is (torchrun's name); 0 is the one that writes."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def _help(run: Callable[[Any], Metrics], stage_id: str, input_hash: str, outputs: Any) -> Metrics:
+    """Run a stage for what it does for process 0: what it writes is thrown away, and nothing is tracked."""
+    with tempfile.TemporaryDirectory(prefix="pocketbert-") as folder:
+        token = _context.set(StageContext(stage_id, Path(folder, "checkpoints", input_hash), None))
+        try:
+            return run(type(outputs)(**{name: Path(folder, name) for name in _paths(outputs)}))
+        finally:
+            _context.reset(token)
 
 
 def _check_names(params: Params) -> None:

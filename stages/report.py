@@ -17,6 +17,7 @@ class Inputs:
     evaluated: Path = Path("results/evaluate")
     benchmarked: Path = Path("results/benchmark")
     sensitivity: Path = Path("results/sensitivity")
+    delegated: Path = Path("results/delegate")
     teach_plots: Path = Path("plots/teach")
     distill_plots: Path = Path("plots/distill")
     finetune_plots: Path = Path("plots/finetune")
@@ -48,6 +49,7 @@ def report(params: Params, inputs: Inputs, outputs: Outputs) -> Metrics:
         benchmarked=inputs.benchmarked,
         sensitivity=inputs.sensitivity,
         curves=curves,
+        delegated=inputs.delegated,
     )
     return build_report(params.report, sources, outputs.report, params.quantize.objective)
 

@@ -13,6 +13,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+# Files that take longest, first: no worker is left alone with one at the end.
+LONGEST = (
+    "tests/test_pipeline.py", "tests/flows/test_up.py", "tests/team/test_team.py", "tests/training/test_resume.py",
+    "tests/training/test_processes.py",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order whole files: the longest, then the others as they were found."""
+    rank = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(LONGEST)))
+
+
 @dataclass(frozen=True)
 class Project:
     """A copy of the project in a git repository of its own, with this environment as its .venv."""

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +49,7 @@ def test_every_stage_has_a_module_and_every_module_a_stage() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_command_runs_the_module_of_the_same_name(stage: str) -> None:
-    words = declaration(stage)["cmd"].split()
+    words = shlex.split(declaration(stage)["cmd"])
     assert words[:3] == ["python", "-m", f"stages.{stage}"]
     extra = list(inspect.signature(getattr(module(stage), stage)).parameters)[3:]
     assert words[3:] == ["${key}"] * len(extra)

@@ -356,7 +356,7 @@ def test_a_mistake_in_params_is_one_line_of_a_real_stage(project: Path, params: 
 
 def test_a_mistake_in_devices_stops_the_first_stage(project: Path) -> None:
     Path("devices.yaml").write_text("devices: {local: {kind: locl}}\n")
-    with pytest.raises(ParamsError, match=r"devices\.local\.kind = 'locl'"):
+    with pytest.raises(ParamsError, match=r"devices\.local = .* 'locl' .* expected tags: 'local', 'ssh', 'adb'"):
         execute(prepare_nothing, [])
 
 

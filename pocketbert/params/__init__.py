@@ -1,11 +1,15 @@
 """The pydantic model of params.yaml: one submodel a stage, frozen, unknown keys refused."""
 
 from pocketbert.params.artifacts import (
+    FUSIONS,
     BenchmarkParams,
     CalibrationParams,
     EvaluateParams,
     ExportOnnxParams,
     ExportTfliteParams,
+    Fusion,
+    GraphProfile,
+    GraphVariants,
     Objective,
     QuantizeParams,
     RecipeParams,
@@ -13,6 +17,7 @@ from pocketbert.params.artifacts import (
     ValidateParams,
 )
 from pocketbert.params.data import AugmentParams, HubDataset, PrepareParams
+from pocketbert.params.delegation import DelegateParams
 from pocketbert.params.mistakes import explain_mistakes
 from pocketbert.params.pipeline import Budget, Params, PublishParams, ReportParams
 from pocketbert.params.read import load_params, parse_params, read_yaml
@@ -32,6 +37,7 @@ from pocketbert.params.training import (
 )
 
 __all__ = [
+    "FUSIONS",
     "AugmentParams",
     "BenchmarkParams",
     "Budget",
@@ -39,12 +45,16 @@ __all__ = [
     "CheckpointStudent",
     "ConfigStudent",
     "CutStudent",
+    "DelegateParams",
     "DistillParams",
     "EvaluateParams",
     "ExportOnnxParams",
     "ExportTfliteParams",
     "FinetuneParams",
     "Fraction",
+    "Fusion",
+    "GraphProfile",
+    "GraphVariants",
     "HeadParams",
     "HiddenLoss",
     "HubDataset",

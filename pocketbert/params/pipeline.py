@@ -13,6 +13,7 @@ from pocketbert.params.artifacts import (
     ValidateParams,
 )
 from pocketbert.params.data import AugmentParams, PrepareParams
+from pocketbert.params.delegation import DelegateParams
 from pocketbert.params.section import Positive, Section
 from pocketbert.params.training import DistillParams, FinetuneParams, QatParams, SoftenParams, TeachParams
 from pocketbert.redaction import hide_secrets
@@ -75,6 +76,7 @@ class Params(Section):
     validate_: ValidateParams = Field(default=ValidateParams(), alias="validate")
     quantize: QuantizeParams = QuantizeParams()
     evaluate: EvaluateParams = EvaluateParams()
+    delegate: DelegateParams = DelegateParams()
     benchmark: BenchmarkParams = BenchmarkParams()
     report: ReportParams = ReportParams()
     publish: PublishParams = PublishParams()

@@ -34,7 +34,13 @@ class OptimizerParams(Section):
     seed: Seed = 13
 
 
-class TeachParams(OptimizerParams):
+class JointParams(OptimizerParams):
+    """Training that several processes may share, each batch divided among them (docs/training.md)."""
+
+    processes: Positive = 1
+
+
+class TeachParams(JointParams):
     """Fine-tuning of the teacher."""
 
     checkpoint: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -101,7 +107,7 @@ class HiddenLoss(Section):
         return self
 
 
-class DistillParams(OptimizerParams):
+class DistillParams(JointParams):
     """loss = alpha * T^2 * KL(teacher || student) + (1 - alpha) * CE (Hinton et al. 2015, section 2)."""
 
     epochs: Annotated[float, Field(strict=True, gt=0.0)] = 8

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from pocketbert.profiles import deep_merge
 from tests.conftest import copy_project
 
-BEHIND = {"evaluate", "benchmark@local", "publish"}
+BEHIND = {"delegate", "evaluate", "benchmark@local", "publish"}
 
 
 @pytest.fixture(scope="module")
