@@ -58,12 +58,12 @@ def find_dead(client: SyncPrefectClient) -> dict[UUID, FlowRun]:
 
 
 def mark(client: SyncPrefectClient, run: FlowRun) -> None:
-    """Crashed, its tasks too."""
+    """Crashed, its tasks first: who sees the run end sees theirs, and a reaper killed in between starts anew."""
     state: Any = Crashed(message="its process ended without a word")
-    client.set_flow_run_state(run.id, state, force=True)
     of_run = {"flow_run_id": {"any_": [run.id]}, "state": {"type": {"any_": _UNFINISHED}}}
     for task in client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(of_run)):
         client.set_task_run_state(task.id, state, force=True)
+    client.set_flow_run_state(run.id, state, force=True)
     _log.info("%s is marked Crashed: its process is gone", run.name)
 
 

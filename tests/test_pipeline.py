@@ -34,7 +34,8 @@ ARTIFACTS = {
     "tflite-static_wi8_ai8": "models/quantized/tflite-static_wi8_ai8",
 }
 BEHIND_DISTILL = {
-    "distill", "finetune", "qat", "export_onnx", "export_tflite", "validate", "evaluate", "benchmark@local", "report",
+    "distill", "finetune", "qat", "export_onnx", "export_tflite", "validate", "evaluate", "delegate",
+    "benchmark@local", "report",
     "publish", *(f"quantize@{name}" for name in list(ARTIFACTS)[4:]),
 }  # fmt: skip
 

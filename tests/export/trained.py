@@ -142,9 +142,10 @@ class Exported:
 
 
 @functools.cache
-def exported(family: str) -> Exported:
+def exported(family: str, *, fused: bool = True) -> Exported:
     """The artifacts of a family's trained classifier; never write into them."""
     classifier, root = trained_classifier(family), Path(tempfile.mkdtemp(prefix=f"pocketbert-{family}-exports-"))
     export_onnx(ExportOnnxParams(), classifier, root / "onnx")
-    export_tflite(ExportTfliteParams(sequence_length=SEQUENCE_LENGTH), classifier, root / "tflite")
+    params = ExportTfliteParams(sequence_length=SEQUENCE_LENGTH)
+    export_tflite(params if fused else params.model_copy(update={"fuse": ()}), classifier, root / "tflite")
     return Exported(classifier, root / "onnx", root / "tflite")

@@ -189,7 +189,7 @@ class Stub:
 
     @classmethod
     def of(cls, family: str) -> "Stub":
-        models = exported(family)
+        models = exported(family, fused=False)
         model, batch = load_classifier(models.classifier), batch_of(models.classifier, 24)
         count, width = batch["input_ids"].shape
         inputs = {name: np.zeros((count, SEQUENCE_LENGTH), np.int32) for name in (*batch, "token_type_ids")}
