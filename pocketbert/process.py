@@ -9,6 +9,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +46,21 @@ class Ended:
         if self.returncode < 0:
             return f"the process was killed by {signal.Signals(-self.returncode).name}{last}"
         return f"the process failed with exit code {self.returncode}{last}"
+
+
+@contextmanager
+def environment_of(wanted: Mapping[str, str], *also: str) -> Iterator[None]:
+    """Environment variables for the time of a block; they, and those named besides, are then as before."""
+    before = {name: os.environ.get(name) for name in (*wanted, *also)}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def run_worker(module: str, folder: Path, *, timeout_s: float) -> Ended:

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from pocketbert.delegation.reference import quantizes_activations, write_in_float
 from pocketbert.numerics.logits import compare_logits
-from pocketbert.runtimes.base import Placement, Precision
+from pocketbert.runtimes.base import REL_DIFF_MAX, Placement, Precision
 from pocketbert.runtimes.isolated import run_isolated
 
-# Largest |difference| in spreads of the reference's outputs (numerics/logits.py).
-REL_DIFF_MAX: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2}
 # Two ways to round activations are two models: the GPU may be this many times as far from floating point as the CPU.
 ROUNDING_FACTOR = 2.0
 # On rows on which that allows more than this, nothing is proven (made-up rows lie outside of what was calibrated).

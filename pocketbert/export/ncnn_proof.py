@@ -12,12 +12,10 @@ from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import ProofError
 from pocketbert.numerics.logits import LogitComparison, compare_logits
 from pocketbert.numerics.probes import make_probes
-from pocketbert.runtimes.base import Accelerator, Placement, Precision
+from pocketbert.runtimes.base import REL_DIFF_MAX, Accelerator, Placement, Precision
 from pocketbert.runtimes.isolated import run_isolated
 from pocketbert.runtimes.litert_log import NoGpuError
 
-# Largest |difference| in spreads of torch's logits.
-REL_DIFF_MAX: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2}
 _RUNS: tuple[tuple[Accelerator, Precision], ...] = (("cpu", "fp32"), ("gpu", "fp32"), ("gpu", "fp16"))
 
 

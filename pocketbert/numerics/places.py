@@ -38,7 +38,6 @@ _BY_OP = {
     "sum of hidden states": frozenset({"Add", "ADD"}),
 }
 _INTEGER_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
-_CONSTANTS = {"mask": "mask constant", "LayerNorm variance": "LayerNorm epsilon"}
 _LAYER_NAME = re.compile(r"(?:^|[./_])layers?[._/](\d+)(?:[./_]|$)")
 _PART_NAMES = {
     "embeddings": re.compile(r"(^|[./])\w*embeddings?([._/]|$)"),

@@ -15,9 +15,9 @@ from pocketbert.devices.agent.parts import run_in_turn
 from pocketbert.errors import DeviceError
 from pocketbert.partition.manifest import read_manifest
 from pocketbert.partition.needs import MB
-from pocketbert.runtimes.base import Placement, TensorSpec
+from pocketbert.runtimes.base import Placement, TensorSpec, fit_rows
 from pocketbert.runtimes.host_lookup import with_host_inputs
-from pocketbert.runtimes.litert_runtime import fit_rows, main_output
+from pocketbert.runtimes.litert_runtime import main_output
 
 
 class PartsRuntime:

@@ -1,16 +1,20 @@
 """One small interface over torch, ONNX Runtime, and LiteRT on the CPU and on the GPU."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketbert.data.tokenize import Batch
+from pocketbert.errors import DeviceError
 
 Accelerator = Literal["cpu", "gpu"]
 # Arithmetic of the GPU; a CPU computes as the file says.
 Precision = Literal["fp32", "fp16"]
+# Largest |logit difference| at which a run is right, in spreads of the reference's logits (numerics/logits.py).
+REL_DIFF_MAX: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,21 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Release the model."""
         ...
+
+
+def fit_rows(batch: Mapping[str, NDArray[Any]], inputs: Iterable[TensorSpec]) -> dict[str, NDArray[Any]]:
+    """The inputs of a model of static shapes, padded at the end of the second axis; raises DeviceError if too long."""
+    feed = {}
+    for spec in inputs:
+        values = batch[spec.name]
+        length = spec.shape[1] if values.ndim > 1 else None
+        missing = 0 if length is None else length - values.shape[1]
+        if missing < 0:
+            raise DeviceError(
+                f"rows of {values.shape[1]} tokens for a model of static length {length}",
+                "Truncate them, or export again with a larger export_tflite.sequence_length.",
+            )
+        # The id of a padded position does not matter: its mask is 0.
+        padding = [(0, missing if axis == 1 else 0) for axis in range(values.ndim)]
+        feed[spec.name] = np.pad(values, padding).astype(spec.dtype)
+    return feed

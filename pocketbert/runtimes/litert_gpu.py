@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from pocketbert.artifacts import Artifact
 from pocketbert.data.tokenize import Batch
 from pocketbert.errors import DeviceError
-from pocketbert.runtimes.base import Placement, Precision, TensorSpec
+from pocketbert.runtimes.base import Placement, Precision, TensorSpec, fit_rows
 from pocketbert.runtimes.host_lookup import with_host_inputs
 from pocketbert.runtimes.litert_log import NO_GPU, NoGpuError, overheard, read_placement, require_gpu
-from pocketbert.runtimes.litert_runtime import count_operators, fit_rows, main_output
+from pocketbert.runtimes.litert_runtime import count_operators, main_output
 
 
 class LiteRtGpuRuntime:

@@ -26,10 +26,10 @@ _SOFTWARE = ("adapterType=CPU", "arch=software", "llvmpipe", "SwiftShader")
 
 
 class NoGpuError(DeviceError):
-    """This machine has no GPU that LiteRT can use."""
+    """This machine has no GPU that the runtime can use."""
 
     def __init__(self) -> None:
-        super().__init__("no GPU was found: LiteRT selected no Vulkan adapter", _DRIVER_HINT)
+        super().__init__("no GPU was found: no Vulkan adapter answers", _DRIVER_HINT)
 
 
 def read_placement(said: str, total: int) -> Placement:

@@ -1,6 +1,6 @@
 """LiteRT's interpreter on the CPU, with its default XNNPACK delegate."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pocketbert.artifacts import Artifact
 from pocketbert.data.tokenize import Batch
 from pocketbert.errors import DeviceError
-from pocketbert.runtimes.base import Placement, TensorSpec
+from pocketbert.runtimes.base import Placement, TensorSpec, fit_rows
 from pocketbert.runtimes.host_lookup import with_host_inputs
 
 SIGNATURE = "serving_default"
@@ -51,24 +51,6 @@ class LiteRtRuntime:
     def close(self) -> None:
         """Release the model."""
         self._runner = None
-
-
-def fit_rows(batch: Mapping[str, NDArray[Any]], inputs: Iterable[TensorSpec]) -> dict[str, NDArray[Any]]:
-    """The inputs of a model of static shapes, padded at the end of the second axis; raises DeviceError if too long."""
-    feed = {}
-    for spec in inputs:
-        values = batch[spec.name]
-        length = spec.shape[1] if values.ndim > 1 else None
-        missing = 0 if length is None else length - values.shape[1]
-        if missing < 0:
-            raise DeviceError(
-                f"rows of {values.shape[1]} tokens for a model of static length {length}",
-                "Truncate them, or export again with a larger export_tflite.sequence_length.",
-            )
-        # The id of a padded position does not matter: its mask is 0.
-        padding = [(0, missing if axis == 1 else 0) for axis in range(values.ndim)]
-        feed[spec.name] = np.pad(values, padding).astype(spec.dtype)
-    return feed
 
 
 def main_output(outputs: Iterable[str]) -> str:

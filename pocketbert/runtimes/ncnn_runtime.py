@@ -1,7 +1,7 @@
 """ncnn on the CPU or on a Vulkan GPU: an alternative to LiteRT where a board has no delegate (the extra `ncnn`).
 
 Its `fp16` stores weights and activations in half precision and computes in float32: computing in half precision as well
-moved the logits of a trained student by 2 to 3 % of their spread, over the limit of the proofs (docs/ncnn.md).
+moved the logits of a trained student by more than the proofs allow (docs/ncnn.md).
 """
 
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pocketbert.artifacts import Artifact
 from pocketbert.data.tokenize import Batch
 from pocketbert.errors import CheckpointError, DeviceError
-from pocketbert.runtimes.base import Accelerator, Placement, Precision, TensorSpec
+from pocketbert.runtimes.base import Accelerator, Placement, Precision, TensorSpec, fit_rows
 from pocketbert.runtimes.litert_log import NoGpuError, require_gpu
 from pocketbert.runtimes.ncnn_inputs import GRAPH_FILE, PARAM_FILE, NcnnInputs
 
@@ -44,20 +44,9 @@ class NcnnRuntime:
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """Logits, float32 [rows, classes]; rows are run one after another, shorter ones padded."""
-        length = self._graph.sequence_length
-        rows = len(next(iter(batch.values())))
-        given = next(iter(batch.values())).shape[1]
-        if given > length:
-            raise DeviceError(
-                f"a row has {given} tokens, the model takes {length}", f"Cut the rows to {length} tokens."
-            )
-        logits = []
-        for index in range(rows):
-            row = {
-                name: np.pad(values[index : index + 1], ((0, 0), (0, length - given))) for name, values in batch.items()
-            }
-            logits.append(self._run_row(self._graph.tensors(row)))
-        return np.asarray(logits, dtype=np.float32)
+        feed = fit_rows(batch, self.inputs)
+        rows = ({name: values[[index]] for name, values in feed.items()} for index in range(len(feed["input_ids"])))
+        return np.asarray([self._run_row(self._graph.tensors(row)) for row in rows], dtype=np.float32)
 
     def _run_row(self, tensors: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         extractor = self._net.create_extractor()

@@ -13,6 +13,7 @@ from pocketbert.errors import CheckpointError, DataError
 from pocketbert.partition.fit import fit_memory
 from pocketbert.runtimes.engines import open_runtime
 from pocketbert.runtimes.metrics import THRESHOLD, probabilities
+from pocketbert.runtimes.rows import row_length
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class TextClassifier:
         """
         artifact = read_artifact(folder)
         self.labels = read_labels(folder)
-        self._max_length = artifact.card.sequence_length or artifact.card.max_length
+        self._max_length = row_length(artifact.card, artifact.card.max_length)
         self._encoder = TextEncoder(folder)
         self._runtime = open_runtime(fit_memory(artifact, max_memory_mb), threads=threads)
         logits = self._runtime.run(self._encoder.encode([""], self._max_length))

@@ -13,8 +13,8 @@ BATCH_ROWS = 32
 
 
 def row_length(card: ArtifactCard, sequence_length: int) -> int:
-    """Tokens a row is cut to: the artifact's own static length, else `sequence_length` within the model's limit."""
-    return card.sequence_length or min(sequence_length, card.max_length)
+    """Tokens a row is cut to: its static length, else `sequence_length`, and no more than the model was trained on."""
+    return min(card.sequence_length or sequence_length, card.max_length)
 
 
 def depends_on_shape(card: ArtifactCard) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketbert.params import PublishParams
+from pocketbert.process import environment_of
 from pocketbert.redaction import hide_secrets
 from pocketbert.tracking.location import (
     artifact_folder,
@@ -128,16 +129,8 @@ class Store:
 def patience(timeout_s: int, retries: int) -> Iterator[None]:
     """How long mlflow waits for an answer and how often it asks again (it reads both from the environment)."""
     wanted = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries)}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
+    with environment_of(wanted):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def import_mlflow() -> None:

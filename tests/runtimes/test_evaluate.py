@@ -112,6 +112,15 @@ def test_logits_do_not_depend_on_batching(every_artifact: list[Artifact], toy_sp
         np.testing.assert_allclose(together, alone, atol=tolerance, err_msg=artifact.name)
 
 
+def test_a_static_model_reads_no_more_tokens_than_the_trained_one(
+    student: Artifact, tflite: Artifact, toy_split: Split, tmp_path: Path
+) -> None:
+    texts = [" ".join([text] * 3) for text in toy_split.texts]
+    cards = [copy_artifact(artifact, tmp_path / artifact.name, max_length=6) for artifact in (student, tflite)]
+    ours, static = (run_texts(artifact, open_runtime(artifact), texts, LENGTH) for artifact in cards)
+    assert np.abs(ours - static).max() < 1e-4
+
+
 def test_a_multi_label_task_is_scored_by_whole_rows(
     teacher: Artifact, student: Artifact, onnx: Artifact, toy_split: Split, tmp_path: Path
 ) -> None:

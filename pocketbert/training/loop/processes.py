@@ -16,6 +16,7 @@ import torch
 from torch import distributed as dist
 
 from pocketbert.errors import ParamsError, TrainingError
+from pocketbert.process import environment_of
 from pocketbert.stage import current_stage
 from pocketbert.training.loop.group import ALONE, Group
 
@@ -51,7 +52,7 @@ def joined(processes: int) -> Iterator[Group]:
         "LOCAL_WORLD_SIZE": str(processes),
     }  # fmt: skip
     try:
-        with _variables(variables), _explained(helpers):
+        with environment_of(variables, "MASTER_PORT"), _explained(helpers):
             group = _start(helpers, processes) if given is None else _join()
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", threads)))
             yield group
@@ -145,17 +146,3 @@ def _forget_accelerate() -> None:
 
     AcceleratorState._reset_state()
     PartialState._reset_state()
-
-
-@contextmanager
-def _variables(wanted: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in (*wanted, "MASTER_PORT")}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
