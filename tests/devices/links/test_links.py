@@ -271,15 +271,17 @@ def test_a_late_receiver_cannot_spoil_the_file(link: RemoteLink, place: Path, tm
 
 
 def test_a_full_disk_is_named_and_left_clean(small: Server, tmp_path: Path) -> None:
+    # A folder of its own: other tests share the disk.
+    place = small.small / "pushed"
     link = small.link()
     link.connect()
     for size in (40 << 20, 30 << 20):
         with pytest.raises(DeviceError, match=r"no space left for file \d+ \(\d+\.\d MB\)"):
-            link.push(make_file(tmp_path, size), str(small.small / "target"))
-    assert link.run(["ls", "-A", str(small.small)], timeout_s=20).stdout == b""
+            link.push(make_file(tmp_path, size), str(place / "target"))
+    assert link.run(["ls", "-A", str(place)], timeout_s=20).stdout == b""
     file = make_file(tmp_path, 1 << 20)
-    link.push(file, str(small.small / "target"))
-    assert link.read(str(small.small / "target"), 0, 2 << 20) == file.read_bytes()
+    link.push(file, str(place / "target"))
+    assert link.read(str(place / "target"), 0, 2 << 20) == file.read_bytes()
     link.close()
 
 
