@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketbert.data.columns import find_text_column
-from pocketbert.data.load import Table, load_file
+from pocketbert.data.load import load_file
+from pocketbert.data.table import Table
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.errors import DataError, ParamsError
 from pocketbert.numerics.probes import make_probes

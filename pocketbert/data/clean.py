@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pocketbert.data.columns import Columns
-from pocketbert.data.load import Table
+from pocketbert.data.table import Table
 from pocketbert.errors import DataError
 
 

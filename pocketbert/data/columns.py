@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pocketbert.data.load import Table
+from pocketbert.data.table import Table
 from pocketbert.errors import DataError
 from pocketbert.params import PrepareParams
 

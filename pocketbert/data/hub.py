@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pocketbert.data.load import WHOLE, Table, split_named
+from pocketbert.data.table import WHOLE, Table, split_named
 from pocketbert.errors import DataError
 from pocketbert.params import HubDataset
 

@@ -1,39 +1,19 @@
 """Read labelled text from a file, a folder of splits or a Hugging Face data set, as plain columns."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pocketbert.data.dataset import SPLITS
+from pocketbert.data.hub import load_hub
+from pocketbert.data.table import WHOLE, Table, split_named
+from pocketbert.data.tabular import read_delimited, read_json, read_parquet
 from pocketbert.errors import DataError
 from pocketbert.params import PrepareParams
 
-# The one key of a source that has no splits of its own.
-WHOLE = "all"
-
 FORMATS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "valid": ("valid", "validation", "val", "dev", "development"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
 # A hub data set's file may be one of several shards: train-00000-of-00002.parquet.
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns of equal length as they were read (cells are str, int, float, bool, None or lists of these)."""
-
-    columns: Mapping[str, list[object]]
-    source: str
-    # Class names of the columns whose integers stand for them (ClassLabel features).
-    class_names: Mapping[str, list[str]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), []))
 
 
 def load_tables(params: PrepareParams) -> dict[str, Table]:
@@ -42,8 +22,6 @@ def load_tables(params: PrepareParams) -> dict[str, Table]:
     Raises DataError where it is missing, empty, binary, malformed or of an unknown kind.
     """
     if params.hub is not None:
-        from pocketbert.data.hub import load_hub
-
         return load_hub(params.hub)
     path = params.path
     if not path.exists():
@@ -72,8 +50,6 @@ def load_folder(folder: Path) -> dict[str, Table]:
 
 def load_file(path: Path) -> Table:
     """Read one file by its ending; raises DataError."""
-    from pocketbert.data.tabular import read_delimited, read_json, read_parquet
-
     readers = {".csv": read_delimited, ".tsv": read_delimited, ".parquet": read_parquet}
     readers |= dict.fromkeys((".jsonl", ".ndjson", ".json"), read_json)
     suffix = path.suffix.lower()
@@ -90,11 +66,6 @@ def load_file(path: Path) -> Table:
     if not len(table):
         raise DataError(f"{path} holds no rows", "Give a file with a header line and labelled rows.")
     return table
-
-
-def split_named(name: str) -> str | None:
-    """The split (train, valid, test) that a file or a hub split of this name stands for."""
-    return next((split for split, names in _SPLIT_NAMES.items() if name.casefold() in names), None)
 
 
 def _joined(tables: list[Table]) -> Table:

@@ -18,8 +18,9 @@ from pocketbert.data.clean import (
 )
 from pocketbert.data.columns import Columns, choose_columns
 from pocketbert.data.dataset import SPLITS, LabelSet, Split, write_labels, write_split
-from pocketbert.data.load import WHOLE, Table, load_tables
+from pocketbert.data.load import load_tables
 from pocketbert.data.split import stratified_split
+from pocketbert.data.table import WHOLE, Table
 from pocketbert.errors import DataError
 from pocketbert.params import PrepareParams
 from pocketbert.stage import Metrics

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pocketbert.data.load import Table
+from pocketbert.data.table import Table
 from pocketbert.errors import DataError
 
 # A text may be longer than the csv module's default limit of 128 KiB a field.

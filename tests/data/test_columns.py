@@ -3,7 +3,7 @@
 import pytest
 
 from pocketbert.data.columns import Columns, choose_columns
-from pocketbert.data.load import WHOLE, Table
+from pocketbert.data.table import WHOLE, Table
 from pocketbert.errors import DataError
 from pocketbert.params import PrepareParams
 

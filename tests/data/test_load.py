@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pocketbert.data.load import WHOLE, Table, load_tables
+from pocketbert.data.load import load_tables
+from pocketbert.data.table import WHOLE, Table
 from pocketbert.data.tabular import read_delimited
 from pocketbert.errors import DataError
 from pocketbert.params import HubDataset, PrepareParams
