@@ -5,8 +5,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -49,6 +51,66 @@ def stages_run(output: str) -> set[str]:
 def rows(project: Project) -> list[dict[str, str]]:
     with (project.root / "report/results.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def wait_for(condition: object, seconds: float, what: str) -> None:
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        if condition():  # type: ignore[operator]
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{what}: not within {seconds} s")
+
+
+def readme_commands() -> list[str]:
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line.split("   #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def said(tiny_project: Project) -> dict[str, str]:
+    """What each command of the README printed, in their order."""
+    found = {}
+    for command in readme_commands():
+        if command == "make test":
+            # This test runs under it; that it is pytest behind the linters is all that is left to see.
+            found[command] = tiny_project.run("make", "--dry-run", "test").stdout
+            assert "pytest" in found[command]
+        elif command == "make ui":
+            found[command] = serve_ui(tiny_project)
+        elif command == "make up":
+            # tests/flows starts the servers for real; here: that the target exists and calls them.
+            found[command] = tiny_project.run("make", "--dry-run", "up").stdout
+            assert "flows.up" in found[command]
+        else:
+            found[command] = tiny_project.run("bash", "-c", command).stdout
+    return found
+
+
+def serve_ui(project: Project) -> str:
+    """`make ui` until its page answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        ["make", "ui", f"UI_PORT={port}"], cwd=project.root, env=project.environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as page:
+                return b"MLflow" in page.read()
+        except OSError:
+            return False
+
+    try:
+        wait_for(answers, 60, "MLflow's page")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=20)
+    return "MLflow"
 
 
 def test_one_repro_builds_every_artifact_with_its_proof(tiny_project: Project) -> None:
@@ -124,9 +186,14 @@ def test_a_param_of_the_report_reruns_the_report_and_no_more(tiny_project: Proje
     assert stages_run(done.stdout) == {"report", "publish"}
 
 
-def test_another_temperature_reruns_what_is_behind_distill(tiny_project: Project) -> None:
-    done = tiny_project.run("dvc", "exp", "run", "-S", "distill.temperature=4")
-    assert stages_run(done.stdout) == BEHIND_DISTILL
+def test_readme_s_commands_run(said: dict[str, str]) -> None:
+    assert {"make repro", "make test", "make ui", "make up", "dvc repro"} <= set(said)
+    # The state is built; what README asks for changes nothing of it but by `dvc exp run`.
+    assert stages_run(said["make repro"]) == stages_run(said["dvc repro"]) == set()
+
+
+def test_another_temperature_reruns_what_is_behind_distill(said: dict[str, str], tiny_project: Project) -> None:
+    assert stages_run(said["dvc exp run -S distill.temperature=4"]) == BEHIND_DISTILL
     shown = tiny_project.run("dvc", "exp", "show", "--json")
     assert "distill" in shown.stdout
     difference = json.loads(tiny_project.run("dvc", "params", "diff", "--json").stdout)
@@ -141,15 +208,6 @@ def test_the_flow_shows_an_up_to_date_pipeline_as_cached(tiny_project: Project, 
     log = done.stdout + done.stderr
     assert set(re.findall(r"Finished in state Cached\('(\S+) is up to date'", log)) == ALL_STAGES
     assert "Finished in state Completed()" in log
-
-
-def wait_for(condition: object, seconds: float, what: str) -> None:
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        if condition():  # type: ignore[operator]
-            return
-        time.sleep(0.1)
-    pytest.fail(f"{what}: not within {seconds} s")
 
 
 def test_a_killed_distill_leaves_nothing_half_made_and_resumes(tiny_project: Project) -> None:
@@ -171,51 +229,3 @@ def test_a_killed_distill_leaves_nothing_half_made_and_resumes(tiny_project: Pro
     leftovers = [p for p in root.rglob(".*.tmp") if ".dvc" not in p.parts and ".git" not in p.parts]
     assert leftovers == []
     assert not checkpoints.exists()
-
-
-def readme_commands() -> list[str]:
-    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [line.split("   #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
-
-
-def test_readme_s_commands_run(tiny_project: Project) -> None:
-    commands = readme_commands()
-    assert {"make repro", "make test", "make ui", "dvc repro"} <= set(commands)
-    for command in commands:
-        if command == "make test":
-            # This test runs under it; that it is pytest behind the linters is all that is left to see.
-            assert "pytest" in tiny_project.run("make", "--dry-run", "test").stdout
-        elif command == "make ui":
-            serve_ui(tiny_project)
-        elif command == "make up":
-            # tests/flows starts the servers for real; here: that the target exists and calls them.
-            assert "flows.up" in tiny_project.run("make", "--dry-run", "up").stdout
-        else:
-            tiny_project.run("bash", "-c", command)
-
-
-def serve_ui(project: Project) -> None:
-    import socket
-    import urllib.request
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        ["make", "ui", f"UI_PORT={port}"], cwd=project.root, env=project.environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-
-    def answers() -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as page:
-                return b"MLflow" in page.read()
-        except OSError:
-            return False
-
-    try:
-        wait_for(answers, 60, "MLflow's page")
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=20)
