@@ -1,12 +1,14 @@
 """What each exact fusion of export_tflite saves, and what all of them do to the latency on this CPU.
 
-    python benchmarks/fusion.py [CLASSIFIER] [--rounds 5] [--runs 20] [--threads 1]
+    python benchmarks/fusion.py [CLASSIFIER] [--rounds 4] [--runs 40] [--ends]
 
 CLASSIFIER is a torch artifact such as models/classifier; without one, MobileBERT of its default configuration (24
 layers, random weights: neither operations nor time depend on them). The fusions are added one after another. Operations
 are those of the converted file; elementwise operations are elements written by operators that are no product;
 intermediate bytes are those of all computed tensors that an operator writes (a RESHAPE writes none).
-Latency: export_tflite.fuse = [] against all, one interleaved run of fresh processes. Only the ratio counts.
+--ends converts without any and with all of them only. Time: none against all, one thread; in each round a fresh
+process runs both files in turns, by the processor's time, which a busy machine disturbs less than the clock's. Only
+the ratio counts; its interval is a bootstrap's over the pairs of runs.
 """
 
 import argparse
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.interleaved import measure_interleaved  # noqa: E402
+from benchmarks.in_turns import measure_in_turns, ratio_of_medians  # noqa: E402
 from pocketbert.params import FUSIONS  # noqa: E402
 from pocketbert.provenance import processor_name  # noqa: E402
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from pocketbert.modeling.classifier import PocketBertClassifier
 
 LENGTH, MASK_VALUE = 128, -1e4
-NONE, ALL = "none", "all"
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,18 @@ def load(folder: Path | None) -> "PocketBertClassifier":
     return model
 
 
-def convert_all(model: "PocketBertClassifier", folder: Path) -> Iterator[tuple[str, Path, Cost]]:
-    """A file without fusions, and one more for each that changes the model: its name, file and cost."""
+def convert_all(model: "PocketBertClassifier", folder: Path, *, ends: bool = False) -> Iterator[tuple[str, Path, Cost]]:
+    """A file without fusions, and one more for each that changes the model: its name, file and cost.
+
+    `ends`: without any and with all only.
+    """
     from pocketbert.delegation.operators import read_operators
     from pocketbert.export.tflite import convert
     from pocketbert.export.transplant import parameters
     from pocketbert.numerics.fusion_plan import fuse_weights
 
     before = None
-    for count in range(len(FUSIONS) + 1):
+    for count in (0, len(FUSIONS)) if ends else range(len(FUSIONS) + 1):
         chosen = FUSIONS[:count]
         weights = fuse_weights(parameters(model), model.encoder.config, chosen, length=LENGTH)
         tensors = {name: weights.steps(name) for name in weights.names()}
@@ -99,7 +104,8 @@ def convert_all(model: "PocketBertClassifier", folder: Path) -> Iterator[tuple[s
         before = tensors
         path = folder / f"{count}.tflite"
         path.write_bytes(convert(model, LENGTH, MASK_VALUE, fuse=chosen))
-        yield chosen[-1] if chosen else NONE, path, cost(read_operators(path))
+        label = ("all" if ends else chosen[-1]) if chosen else NONE
+        yield label, path, cost(read_operators(path))
 
 
 def print_costs(rows: list[tuple[str, Path, Cost]]) -> None:
@@ -121,27 +127,22 @@ def main() -> None:
     """Convert, count, measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("classifier", type=Path, nargs="?")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--ends", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("USE_TF", "0")
     with tempfile.TemporaryDirectory(prefix="pocketbert-") as scratch:
-        rows = list(convert_all(load(arguments.classifier), Path(scratch)))
+        rows = list(convert_all(load(arguments.classifier), Path(scratch), ends=arguments.ends))
         print(f"{time.strftime('%Y-%m-%d')}, {processor_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
         print(f"{arguments.classifier or 'MobileBERT, 24 layers'}, {LENGTH} tokens, fp32\n")
         print_costs(rows)
-        paths = {NONE: rows[0][1], ALL: rows[-1][1]}
-        series = measure_interleaved(
-            paths, rounds=arguments.rounds, runs=arguments.runs, warmup=5, threads=arguments.threads
-        )
-        pairs = zip(series[ALL].round_medians_ms, series[NONE].round_medians_ms, strict=True)
-        ratios = sorted(one / other for one, other in pairs)
-        print(
-            f"\nlatency of all fusions over none: {series[ALL].median_ms / series[NONE].median_ms:.3f} (rounds: ",
-            end="",
-        )
-        print(f"{ratios[0]:.3f} to {ratios[-1]:.3f}; {arguments.rounds} rounds of {arguments.runs} runs)")
+        pairs = measure_in_turns(rows[0][1], rows[-1][1], rounds=arguments.rounds, runs=arguments.runs)
+    ratio, low, high = ratio_of_medians(pairs)
+    print(
+        f"\nprocessor time of all fusions over none: {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f} "
+        f"({arguments.rounds} processes, {arguments.runs} pairs of runs each)"
+    )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from pocketbert.errors import CheckpointError
 Format = Literal["torch", "onnx", "tflite", "ncnn"]
 # The model file of an artifact that `pocketbert partition` cut: the list of its parts.
 PARTS_FILE = "parts.json"
-# What belongs to a .tflite file and lies beside it: tables that the host looks up, and how its layers' states lie.
-COMPANIONS = ("host_embeddings.npy", "host_positions.npy", "model.bases.npz")
+# What a .tflite file needs beside it to run: tables that the host looks up.
+COMPANIONS = ("host_embeddings.npy", "host_positions.npy")
 
 
 class ArtifactCard(BaseModel):

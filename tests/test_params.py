@@ -188,3 +188,12 @@ def test_sections_are_named_as_stages() -> None:
     for field, info in Params.model_fields.items():
         section: Any = params.section(info.alias or field)
         assert section is getattr(params, field)
+
+
+def test_quantization_aware_training_is_refused_with_fusions():
+    with pytest.raises(
+        ParamsError, match=r"^params.yaml is not valid: qat.enabled = true needs export_tflite.fuse = \[\]"
+    ):
+        parse_params({"qat": {"enabled": True}}, Path("params.yaml"))
+    assert parse_params({"qat": {"enabled": True}, "export_tflite": {"fuse": []}}, Path("params.yaml")).qat.enabled
+    assert parse_params({"qat": {"enabled": True}, "export_tflite": {"profile": "stock"}}, Path("params.yaml"))

@@ -41,7 +41,7 @@ def export_file(
         shape = f"{sequence_length} tokens"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(content)
-    if weights is not None:
+    if output.suffix == ".tflite":
         write_bases(weights, output)
     mask = "the stock mask" if mask_value is None else f"the mask {mask_value:g}"
     said = f"{output}: {chosen}, {shape}, {mask}, {len(content):,} bytes"

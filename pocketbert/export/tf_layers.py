@@ -14,7 +14,6 @@ from torch import nn
 from pocketbert.errors import ExportError
 from pocketbert.export.tf_portable import PORTABLE_ACTIVATIONS
 from pocketbert.export.transplant import IDENTITY, Transplant, rows
-from pocketbert.numerics.fusion_plan import SUM_PARTS
 
 Tensor: TypeAlias = tf.Tensor
 
@@ -60,36 +59,29 @@ class Linear(tf.Module):
 
     def __init__(self, transplant: Transplant, name: str) -> None:
         super().__init__()
-        whole = f"{name}.weight"
-        parts = (f"{whole}.{index}" for index in range(SUM_PARTS))
-        self.weights = [transplant.variable(part) for part in ([whole] if transplant.has(whole) else parts)]
+        self.in_parts = transplant.has(f"{name}.weight.parts")
+        self.weight = transplant.variable(f"{name}.weight.parts" if self.in_parts else f"{name}.weight")
         self.bias = transplant.variable(f"{name}.bias")
         self.convolves, self.portable = transplant.variants.linear == "conv", transplant.portable
 
     def __call__(self, x: Tensor) -> Tensor:
         """[1, S, in] -> [1, S, out]."""
-        width = x.shape[-1] // len(self.weights)
-        shape = [*x.shape[:-1], width]
-        sums = [
-            self._product(tf.slice(x, [0, 0, i * width], shape), part) for i, part in enumerate(self.weights[1:], 1)
-        ]
-        first = tf.slice(x, [0, 0, 0], shape) if sums else x
-        sums = [self._product(first, self.weights[0], self.bias), *sums]
-        # Pairwise, so that the parts' errors do not add up either.
-        while len(sums) > 1:
-            sums = [one + other for one, other in zip(sums[::2], sums[1::2], strict=True)]
-        return sums[0]
-
-    def _product(self, x: Tensor, weight: tf.Variable, bias: tf.Variable | None = None) -> Tensor:
+        if self.in_parts:
+            return self._sum_of_parts(x)
         # TensorFlow Lite 2.x's delegates take a fully connected layer of a single row only.
         if self.convolves or (self.portable and x.shape[1] > 1):
             _, length, width = x.shape
-            filters = tf.transpose(weight)[None, None]
+            filters = tf.transpose(self.weight)[None, None]
             image = tf.nn.conv2d(tf.reshape(x, [1, 1, length, width]), filters, strides=1, padding="VALID")
-            image = image if bias is None else image + tf.reshape(bias, [1, 1, 1, -1])
-            return tf.reshape(image, [1, length, filters.shape[-1]])
-        product = tf.matmul(x, weight, transpose_b=True)
-        return product if bias is None else product + per_channel(bias)
+            return tf.reshape(image + tf.reshape(self.bias, [1, 1, 1, -1]), [1, length, filters.shape[-1]])
+        return tf.matmul(x, self.weight, transpose_b=True) + per_channel(self.bias)
+
+    def _sum_of_parts(self, x: Tensor) -> Tensor:
+        """The products of all parts at once, weight [P, out, in / P], then their sum."""
+        count, out, width = self.weight.shape
+        parts = tf.transpose(tf.reshape(x, [1, x.shape[1], count, width]), [0, 2, 1, 3])
+        products = tf.matmul(parts, tf.reshape(self.weight, [1, count, out, width]), transpose_b=True)
+        return tf.reduce_sum(products, axis=1) + per_channel(self.bias)
 
 
 class Norm(tf.Module):
@@ -139,7 +131,7 @@ class Projections:
     query: str
     key: str
     value: str
-    # Queries, keys and values of one input, and queries and keys where the values have another.
+    # Queries, keys and values of one input; queries and keys alone, where the values have another.
     product: str
     query_key: str = ""
 
@@ -155,14 +147,18 @@ class SelfAttention(tf.Module):
         groups: dict[str, tuple[str, ...]] = {names.product: ("q", "k", "v"), names.query_key: ("q", "k")}
         made = next((name for name in groups if name and transplant.has(f"{name}.bias")), None)
         parts = [(made, groups[made])] if made else [(names.query, ("q",)), (names.key, ("k",))]
-        parts += [(names.value, ("v",))] if not made or "v" not in groups[made] else []
+        parts += [(names.value, ("v",))] if transplant.has(f"{names.value}.bias") else []
         self.products = [(Linear(transplant, name), roles) for name, roles in parts]
+        # Else a fusion computes the values together with what else reads the layer's input.
+        self.has_values = any("v" in roles for _, roles in self.products)
 
     def __call__(self, query_key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         """Attend from and to `query_key` [1, S, in] over `value` [1, S, in'], mask [1, 1, 1, S] -> [1, S, H]."""
         heads: dict[str, Tensor] = {}
-        for product, roles in self.products:
+        for product, roles in self.products if self.has_values else ():
             heads |= self._split(product(value if "v" in roles else query_key), roles)
+        if not self.has_values:
+            heads = self._split(tf.concat([self.products[0][0](query_key), value], axis=2), ("q", "k", "v"))
         q, k, v = heads["q"], heads["k"], heads["v"]
         # The queries are scaled, not the scores: fewer products, and no large scores in half precision.
         q = q if self.scaled else q * (1.0 / math.sqrt(q.shape[-1]))
@@ -173,24 +169,19 @@ class SelfAttention(tf.Module):
         return tf.reshape(tf.transpose(context, [1, 0, 2] if self.flat else [0, 2, 1, 3]), [1, length, width])
 
     def _split(self, x: Tensor, roles: tuple[str, ...]) -> dict[str, Tensor]:
-        """[1, S, roles * heads * D] -> [1, heads, S, D] each, or [heads, S, D].
-
-        By SLICE, as SPLIT is wrong on LiteRT's GPU.
-        """
+        """[1, S, roles * heads * D] -> [1, heads, S, D] each, or [heads, S, D]."""
         _, length, width = x.shape
         count = len(roles) * self.heads
         size = width // count
-        shape, order = [1, self.heads, length, size], [0, 2, 1, 3]
-        together = tf.reshape(x, [1, length, count, size])
         if self.portable:
-            return self._split_before(together, roles)
+            return self._split_before(tf.reshape(x, [1, length, count, size]), roles)
         if self.flat:
-            shape, order, together = shape[1:], [1, 0, 2], tf.reshape(x, [length, count, size])
-        together = tf.transpose(together, order)
-        if len(roles) == 1:
-            return {roles[0]: together}
-        starts = [[0] * (len(shape) - 3) + [i * self.heads, 0, 0] for i in range(len(roles))]
-        return {role: tf.slice(together, start, shape) for role, start in zip(roles, starts, strict=True)}
+            together, heads_axis = tf.transpose(tf.reshape(x, [length, count, size]), [1, 0, 2]), 0
+        else:
+            together, heads_axis = tf.transpose(tf.reshape(x, [1, length, count, size]), [0, 2, 1, 3]), 1
+        # All of them at once, where each is contiguous.
+        parts = tf.split(together, len(roles), axis=heads_axis) if len(roles) > 1 else [together]
+        return dict(zip(roles, parts, strict=True))
 
     def _split_before(self, x: Tensor, roles: tuple[str, ...]) -> dict[str, Tensor]:
         """[1, S, roles * heads, D] -> [1, heads, S, D], the keys [1, heads, D, S].

@@ -19,7 +19,7 @@ from pocketbert.export.tf_layers import (
 )
 from pocketbert.export.transplant import Transplant
 from pocketbert.numerics.fusion import HOST_POSITIONS, HOST_WORDS
-from pocketbert.numerics.fusion_mobilebert import has_attention_bottleneck
+from pocketbert.numerics.fusion_mobilebert import ENTRY, has_attention_bottleneck
 
 
 class MobileBertEncoder(Encoder):
@@ -137,16 +137,17 @@ class Layer(tf.Module):
             for index in range(config.num_feedforward_networks - 1)
         ]
         self.last = FeedForward(transplant, name, config.hidden_act)
+        self.entry: Linear | None = None
         self.bottleneck_in: DenseNorm | None = None
         self.bottleneck_attention: DenseNorm | None = None
+        self.bottleneck_out = DenseNorm(transplant, f"{name}.output.bottleneck") if config.use_bottleneck else None
         self.shares_input = config.use_bottleneck_attention
-        if config.use_bottleneck:
+        if transplant.has(f"{name}.bottleneck.{ENTRY}.bias"):
+            self.entry = Linear(transplant, f"{name}.bottleneck.{ENTRY}")
+        elif config.use_bottleneck:
             self.bottleneck_in = DenseNorm(transplant, f"{name}.bottleneck.input")
-            self.bottleneck_out = DenseNorm(transplant, f"{name}.output.bottleneck")
-            entry = f"{name}.bottleneck.attention"
-            # Without it, queries and keys read the layer's input: of themselves, or because a fusion made them.
-            if has_attention_bottleneck(config) and transplant.has(f"{entry}.dense.bias"):
-                self.bottleneck_attention = DenseNorm(transplant, entry)
+            if has_attention_bottleneck(config):
+                self.bottleneck_attention = DenseNorm(transplant, f"{name}.bottleneck.attention")
 
     def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """[1, S, H] -> [1, S, H]."""
@@ -154,10 +155,13 @@ class Layer(tf.Module):
         x = self.attention_output(self.attention(query_key, value, mask), residual)
         for network in [*self.inner, self.last]:
             x = network(x)
-        return x if self.bottleneck_in is None else self.bottleneck_out(x, hidden)
+        return x if self.bottleneck_out is None else self.bottleneck_out(x, hidden)
 
     def _enter(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs of the attention: (query and key, value, residual)."""
+        """Inputs of the attention: (query and key, value, residual); a fused entry gives the values themselves."""
+        if self.entry is not None:
+            narrow, query_key, value = tf.split(self.entry(hidden), 3, axis=2)
+            return query_key, value, narrow
         if self.bottleneck_in is None:
             return hidden, hidden, hidden
         narrow = self.bottleneck_in(hidden)

@@ -126,10 +126,9 @@ class Weights:
         self.put(f"{linear}.bias", self.exact(f"{linear}.bias") + shift, step, sources)
 
     def split_sum(self, linear: str, parts: int, step: str) -> None:
-        """A linear layer's sum in parts: weights [out, in / parts] each, named weight.0, weight.1, ..."""
+        """A linear layer's sum in parts: its weight [out, in] becomes weight.parts [parts, out, in / parts]."""
         source = f"{linear}.weight"
-        for index, part in enumerate(np.split(self.exact(source), parts, axis=1)):
-            self.put(f"{source}.{index}", part, step, [source])
+        self.put(f"{source}.parts", np.stack(np.split(self.exact(source), parts, axis=1)), step, [source])
         self.drop(source)
 
     def stack(self, name: str, parts: Collection[str], step: str) -> None:

@@ -40,6 +40,9 @@ def _clause(mistake: Any, where: str, model: type[BaseModel]) -> tuple[str, str]
         known = _keys_at(model, mistake["loc"][:-1])
         near = difflib.get_close_matches(str(mistake["loc"][-1]), known, n=1, cutoff=0.5)
         return f"unknown key {where!r}, ", f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+    if not mistake["loc"] and kind == "value_error":
+        # Of sections that do not go together: it names them.
+        return "", str(mistake["msg"]).removeprefix("Value error, ")
     if kind == "missing":
         return f"{where} ", "is missing"
     if kind == "union_tag_not_found":

@@ -81,6 +81,16 @@ class Params(Section):
     report: ReportParams = ReportParams()
     publish: PublishParams = PublishParams()
 
+    @model_validator(mode="after")
+    def _rounds_what_it_trained(self) -> "Params":
+        fused = self.export_tflite.fuse and self.export_tflite.profile != "stock"
+        if self.qat.enabled and fused:
+            raise ValueError(
+                "qat.enabled = true needs export_tflite.fuse = []: fusions change the weights behind the training, "
+                "which then round to others than were trained"
+            )
+        return self
+
     def section(self, stage: str) -> Section:
         """The submodel of a stage (pydantic owns the attribute name `validate`)."""
         return getattr(self, "validate_" if stage == "validate" else stage)

@@ -17,6 +17,7 @@ from pocketbert.errors import ExportError, PocketBertError
 from pocketbert.inspection.onnx_file import read_onnx
 from pocketbert.inspection.parts import bytes_by_part
 from pocketbert.inspection.tflite_file import read_tflite
+from pocketbert.numerics.fusion_bases import copy_bases
 from pocketbert.numerics.half_proof import prove_finite, scan_source
 from pocketbert.params import QuantizeParams
 from pocketbert.quantize.calibration import RECIPE_FILE, draw_rows
@@ -102,6 +103,7 @@ def _quantize(
 
             options, study = resolve_auto(recipe_params, recipe, options, source, card, rows, valid)
         applied = recipe.function(recipe_params.recipe)(source.model_path, target, options, rows)
+    copy_bases(original.model_path, target)
     parts = part_sizes(target)
     record = {
         "recipe": recipe_params.recipe,

@@ -70,7 +70,7 @@ def test_split_sums_are_exact(family, monkeypatch):
     proofs, _ = prove_fusions(lively(family), -1e4, (*FUSIONS, "split_sums"), rows())
     assert proofs[-1].name == "split_sums"
     assert proofs[-1].float64_diff < 1e-12
-    assert proofs[-1].changed >= 8
+    assert proofs[-1].changed >= 2
 
 
 def test_fusions_are_exact_with_cls_pooling():
