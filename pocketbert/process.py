@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,14 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocketbert.devices.agent.child import last_words
+
 _PR_SET_PDEATHSIG = 1
 _SHELLS = {"ash", "bash", "busybox", "dash", "fish", "ksh", "mksh", "sh", "zsh"}
 _WATCH_PERIOD_S = 0.5
-# Google's logging library: level, date, time, thread, file and line.
-_GLOG_PREFIX = re.compile(r"^[IWEF]\d{4} [\d:.]+ +\d+ [^\]]+\] ")
-_FATAL = re.compile(r"F\d{4} |terminate called")
-# Stack frames, and what libraries report of their progress.
-_NOISE = re.compile(r"\s*(@ |PC: @|\*\*\*|INFO: )")
 
 
 @dataclass(frozen=True)
@@ -37,10 +33,8 @@ class Ended:
         return self.returncode is None
 
     def __str__(self) -> str:
-        lines = [line.strip() for line in self.said.splitlines() if line.strip() and not _NOISE.match(line)]
-        # A C++ program's fatal message comes before its stack.
-        fatal = [line for line in lines if _FATAL.match(line)]
-        last = f": {_GLOG_PREFIX.sub('', (fatal or lines)[-1])[:300]}" if lines else ""
+        words = last_words(self.said)
+        last = words and f": {words}"
         if self.returncode is None:
             return f"the process was killed when its time was up{last}"
         if self.returncode < 0:

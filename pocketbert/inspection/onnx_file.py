@@ -15,13 +15,7 @@ _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4}
 
 def read_onnx(path: Path) -> ModelFile:
     """Read an .onnx file; raises CheckpointError where it is cut short, no ONNX model, or its external data is gone."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
-        raise _damaged(path, f"it cannot be decoded ({error})") from error
+    model = _load(path)
     if not model.graph.node or not model.opset_import or not model.graph.output:
         lacking = "a graph" if not model.graph.node else "an opset" if not model.opset_import else "an output"
         raise _damaged(path, f"it holds no model: {lacking} is missing")
@@ -30,6 +24,21 @@ def read_onnx(path: Path) -> ModelFile:
     # Bytes that are no UTF-8 come as bytes instead of str, unknown types as numbers without a name.
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _damaged(path, f"a name or a type is damaged ({error})") from error
+
+
+def external_files(path: Path) -> list[Path]:
+    """The files beside an .onnx file that hold its weights, all there and long enough; raises CheckpointError."""
+    return _check_external_data(path, _load(path))
+
+
+def _load(path: Path) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise _damaged(path, f"it cannot be decoded ({error})") from error
 
 
 def _read(path: Path, model: Any) -> ModelFile:

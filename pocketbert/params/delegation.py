@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pocketbert.params.section import Positive, Section
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "fp16_sums_fp32"]
 
 
 class DelegateParams(Section):
@@ -15,7 +15,9 @@ class DelegateParams(Section):
     profiles: list[str] = Field(default_factory=lambda: ["litert-2.3", "tflite-android-2.x"], min_length=1)
     device: str = "local"
     # In which the GPU computes.
-    precisions: list[Precision] = Field(default_factory=lambda: list[Precision](("fp32", "fp16")), min_length=1)
+    precisions: list[Precision] = Field(
+        default_factory=lambda: list[Precision](("fp32", "fp16_sums_fp32")), min_length=1
+    )
     # Validation rows whose logits are compared with the CPU's.
     rows: Annotated[int, Field(strict=True, ge=2)] = 8
     # Of each run: a driver that hangs is killed after it.

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketbert.data.tokenize import Batch
+from pocketbert.devices.agent.placement import Placement as Placement
 from pocketbert.errors import DeviceError
 
 Accelerator = Literal["cpu", "gpu"]
-# Arithmetic of the GPU; a CPU computes as the file says.
-Precision = Literal["fp32", "fp16"]
+# Arithmetic of the GPU; a CPU computes as the file says. fp16_sums_fp32: in fp16, but long sums.
+Precision = Literal["fp32", "fp16", "fp16_sums_fp32"]
 # Largest |logit difference| at which a run is right, in spreads of the reference's logits (numerics/logits.py).
-REL_DIFF_MAX: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2}
+REL_DIFF_MAX: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "fp16_sums_fp32": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -24,22 +25,6 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a runtime put a model's operators; None where it does not tell."""
-
-    accelerator: Accelerator = "cpu"
-    # The GPU as its driver names it.
-    adapter: str | None = None
-    # A driver that computes on the CPU: good for proofs, never for times.
-    software: bool = False
-    total: int | None = None
-    delegated: int | None = None
-    partitions: int | None = None
-    # The runtime's own lines, "OPERATOR: reason"; one for each kind and reason.
-    refused: tuple[str, ...] = ()
 
 
 class Runtime(Protocol):
@@ -63,10 +48,23 @@ class Runtime(Protocol):
 
 
 def fit_rows(batch: Mapping[str, NDArray[Any]], inputs: Iterable[TensorSpec]) -> dict[str, NDArray[Any]]:
-    """The inputs of a model of static shapes, padded at the end of the second axis; raises DeviceError if too long."""
+    """The inputs of a model of static shapes, padded at the end of the second axis.
+
+    Rows of a foreign model whose batch is not 1 are whole inputs, [rows, *shape]. Raises DeviceError where an input is
+    missing or too long.
+    """
     feed = {}
     for spec in inputs:
+        if spec.name not in batch:
+            raise DeviceError(
+                f"the model reads {spec.name!r}, which the rows do not have",
+                "A graph of export_tflite.profile: embeddings needs its host_*.npy files beside it; other inputs than "
+                "ids, masks and token types are not known.",
+            )
         values = batch[spec.name]
+        if values.ndim > len(spec.shape):
+            feed[spec.name] = values.astype(spec.dtype)
+            continue
         length = spec.shape[1] if values.ndim > 1 else None
         missing = 0 if length is None else length - values.shape[1]
         if missing < 0:
@@ -78,3 +76,16 @@ def fit_rows(batch: Mapping[str, NDArray[Any]], inputs: Iterable[TensorSpec]) ->
         padding = [(0, missing if axis == 1 else 0) for axis in range(values.ndim)]
         feed[spec.name] = np.pad(values, padding).astype(spec.dtype)
     return feed
+
+
+def take_row(feed: Mapping[str, NDArray[Any]], row: int, inputs: Iterable[TensorSpec]) -> dict[str, NDArray[Any]]:
+    """What one run gets of rows that `fit_rows` made."""
+    return {
+        spec.name: feed[spec.name][row] if feed[spec.name].ndim > len(spec.shape) else feed[spec.name][row : row + 1]
+        for spec in inputs
+    }
+
+
+def own_output(output: NDArray[Any]) -> NDArray[Any]:
+    """A run's output without the axis of a batch of 1."""
+    return output[0] if output.shape[:1] == (1,) else output

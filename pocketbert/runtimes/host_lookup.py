@@ -36,6 +36,11 @@ class HostLookup:
             raise CheckpointError(f"the tables beside {model} cannot be read: {error}", "Export it again.") from error
         return cls(words, positions)
 
+    @property
+    def token_types(self) -> int:
+        """Token types that the positions' table tells apart."""
+        return len(self._positions)
+
     def write(self, folder: Path) -> None:
         """Write the tables beside a model file in `folder`."""
         np.save(folder / WORDS_FILE, self._words, allow_pickle=False)
@@ -44,7 +49,7 @@ class HostLookup:
     def extend(self, batch: Batch) -> dict[str, NDArray[Any]]:
         """`batch` and the graph's float inputs [rows, S, width] of its ids [rows, S]; raises CheckpointError."""
         ids = batch["input_ids"]
-        types = batch["token_type_ids"] if len(self._positions) > 1 else np.zeros_like(ids)
+        types = batch["token_type_ids"] if self.token_types > 1 else np.zeros_like(ids)
         if ids.max(initial=0) >= len(self._words) or types.max(initial=0) >= len(self._positions):
             raise CheckpointError(
                 f"token id {ids.max()} or type {types.max()} is beyond the tables of {len(self._words)} words",

@@ -68,7 +68,8 @@ def run_isolated(
         if ended.timed_out:
             raise DeviceError(
                 f"{what} did not answer within {timeout_s:g} s; the process was killed",
-                "Try a smaller model; a driver that hangs needs an update.",
+                "Give it more time (`pocketbert delegation --timeout-s`, delegate.timeout_s); a driver that hangs "
+                "needs an update.",
             )
         if ended.returncode == NO_GPU_EXIT:
             raise NoGpuError

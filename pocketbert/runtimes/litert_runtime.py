@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pocketbert.artifacts import Artifact
 from pocketbert.data.tokenize import Batch
 from pocketbert.errors import DeviceError
-from pocketbert.runtimes.base import Placement, TensorSpec, fit_rows
+from pocketbert.runtimes.base import Placement, TensorSpec, fit_rows, own_output, take_row
 from pocketbert.runtimes.host_lookup import with_host_inputs
 
 SIGNATURE = "serving_default"
@@ -21,10 +21,11 @@ SIGNATURE = "serving_default"
 class LiteRtRuntime:
     """A TFLite model with a signature of static shape [1, ...]; rows are run one after another."""
 
-    def __init__(self, interpreter: Interpreter, path: Path, signature: str) -> None:
+    def __init__(self, interpreter: Interpreter, path: Path, signature: str | None) -> None:
         self.name = f"litert {version('ai-edge-litert')}"
         self._path = path
-        self._runner: Any = interpreter.get_signature_runner(signature)
+        by_name = interpreter.get_signature_runner(signature) if signature else _TensorRunner(interpreter)
+        self._runner: Any = by_name
         details = self._runner.get_input_details()
         self.inputs = tuple(
             TensorSpec(name, np.dtype(detail["dtype"]).name, tuple(int(d) for d in detail["shape"]))
@@ -39,7 +40,7 @@ class LiteRtRuntime:
         """Logits, float32 [rows, classes]; shorter rows are padded to S, longer ones raise DeviceError."""
         feed = fit_rows(with_host_inputs(self._path, batch), self.inputs)
         rows = [
-            self._runner(**{name: values[row : row + 1] for name, values in feed.items()})[self._output][0]
+            own_output(self._runner(**take_row(feed, row, self.inputs))[self._output])
             for row in range(len(next(iter(feed.values()))))
         ]
         return np.asarray(rows, dtype=np.float32)
@@ -53,9 +54,26 @@ class LiteRtRuntime:
         self._runner = None
 
 
+class _TensorRunner:
+    """What a signature's runner is, for a file that has none."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+
+    def get_input_details(self) -> dict[str, Any]:
+        return {detail["name"]: detail for detail in self._interpreter.get_input_details()}
+
+    def get_output_details(self) -> dict[str, Any]:
+        return {detail["name"]: detail for detail in self._interpreter.get_output_details()}
+
+    def __call__(self, **feed: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        invoke(self._interpreter, [feed[name] for name in self.get_input_details()])
+        return {name: self._interpreter.get_tensor(d["index"]) for name, d in self.get_output_details().items()}
+
+
 def main_output(outputs: Iterable[str]) -> str:
-    """`logits`, else the first output."""
-    names = list(outputs)
+    """`logits`, else the first by name: runtimes tell them in orders of their own."""
+    names = sorted(outputs)
     return "logits" if "logits" in names else names[0]
 
 
@@ -73,11 +91,14 @@ def open_artifact(artifact: Artifact, threads: int) -> LiteRtRuntime:
 
 
 def open_file(path: Path, threads: int, signature: str | None = None) -> LiteRtRuntime:
-    """Load any .tflite file with XNNPACK, by its first signature unless one is named; raises DeviceError."""
+    """Load any .tflite file with XNNPACK, by its first signature unless one is named; raises DeviceError.
+
+    A file without signatures is run by the names of its tensors.
+    """
     try:
         interpreter = Interpreter(model_path=str(path), num_threads=threads)
         interpreter.allocate_tensors()
-        return LiteRtRuntime(interpreter, path, signature or next(iter(interpreter.get_signature_list()), SIGNATURE))
+        return LiteRtRuntime(interpreter, path, signature or next(iter(interpreter.get_signature_list()), None))
     except (ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DeviceError(

@@ -36,7 +36,7 @@ class NcnnRuntime:
         gpu = accelerator == "gpu"
         if gpu and ncnn.get_gpu_count() == 0:
             raise NoGpuError
-        self._net = _open(path, gpu=gpu, half=precision == "fp16", threads=threads)
+        self._net = _open(path, gpu=gpu, half=precision != "fp32", threads=threads)
         self._placement = _place(self._net) if gpu else Placement(total=len(self._net.layers()))
         length = self._graph.sequence_length
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if self._graph.token_types else [])]

@@ -1,5 +1,6 @@
 """`pocketbert tune`: build the forms, prove them, race them on the device, and write down which one won."""
 
+import json
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from pocketbert.data.dataset import Split, read_labels, read_split
 from pocketbert.devices.inventory import find_device
 from pocketbert.errors import DeviceError
 from pocketbert.params import Params
+from pocketbert.params.artifacts import SustainedParams
 from pocketbert.tuning.candidates import Builder, Candidate, build_all, quantized, require_recipe
 from pocketbert.tuning.forms import all_forms
 from pocketbert.tuning.profile import PROFILES_FOLDER, write_profile
@@ -54,11 +56,14 @@ class Tuned:
 
 def tune(request: Request, params: Params) -> Tuned:
     """Tune and write the device's profile; raises ParamsError, ExportError, ProofError and DeviceError."""
+    from pocketbert.devices.benchmark import with_own_params
+
     started = time.monotonic()
     deadline = started + request.budget_s
-    find_device(request.device)
+    device = find_device(request.device)
     if request.recipe is not None:
         require_recipe(params, request.recipe)
+    params = params.model_copy(update={"benchmark": with_own_params(params.benchmark, device)})
     classifier = read_artifact(request.classifier)
     labels = read_labels(request.prepared)
     test = read_split(request.prepared / "test.parquet", labels)
@@ -101,7 +106,11 @@ class _Meter:
         self._suffix = "" if request.accelerator == "cpu" else f"@{request.accelerator}"
         self._artifacts = {artifact.name: artifact for artifact in artifacts}
         length = params.export_tflite.sequence_length
-        quiet = {"sequence_length": length, "ci_width": None, "accuracy_rows": 0, "warmup": _WARMUP}
+        # What a round is, is the race's.
+        quiet = {
+            "sequence_length": length, "ci_width": None, "accuracy_rows": 0, "warmup": _WARMUP,
+            "sustained": SustainedParams(),
+        }  # fmt: skip
         self._params = params.benchmark.model_copy(update=quiet)
         self._count = 0
 
@@ -119,7 +128,7 @@ class _Meter:
         artifacts = [self._artifacts[name] for name in names]
         first = artifacts[0].card.model_copy(update={"name": REFERENCE})
         artifacts[0] = Artifact(folder=artifacts[0].folder, card=first)
-        benchmark_artifacts(params, self._device, artifacts, self._test, folder)
+        benchmark_artifacts(params, self._device, artifacts, self._test, folder, own_params=False)
         latencies: dict[str, list[list[float]]] = {name: [[] for _ in range(rounds)] for name in names}
         keys = {f"{artifact.name}{self._suffix}": name for artifact, name in zip(artifacts, names, strict=True)}
         for row in pq.read_table(folder / "latencies.parquet").to_pylist():
@@ -128,10 +137,21 @@ class _Meter:
         complete = {name: measured for name, measured in latencies.items() if all(measured)}
         if names[0] not in complete:
             raise DeviceError(
-                f"{names[0]} could not be measured on {self._device}{self._suffix}",
-                "Look at the warnings above; a GPU needs an entry `gpu` in devices.yaml.",
+                f"{names[0]} could not be measured on {self._device}{self._suffix}: {self._why(folder)}",
+                "Look at `pocketbert devices probe`; a GPU needs an entry `gpu` in devices.yaml.",
             )
         return complete
+
+    def _why(self, folder: Path) -> str:
+        """What the row of the default says, of which there are no latencies."""
+        from pocketbert.devices.benchmark import REFERENCE
+
+        rows = json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))["rows"]
+        for row in rows:
+            key = f"@gpu-{row['gpu_precision']}" if row["gpu_precision"] else ""
+            if (row["artifact"], key) == (REFERENCE, self._suffix):
+                return str(row["error"] or "the times of a driver in software mean nothing")
+        return "the device has no such row"
 
 
 def _record(

@@ -10,11 +10,12 @@ import pytest
 
 from pocketbert.artifacts import read_artifact
 from pocketbert.data.tokenize import TextEncoder
+from pocketbert.devices.agent.litert_log import NO_GPU, NoGpu, overheard, read_placement
 from pocketbert.errors import DeviceError
 from pocketbert.runtimes.base import Placement
 from pocketbert.runtimes.engines import open_runtime
 from pocketbert.runtimes.isolated import run_isolated
-from pocketbert.runtimes.litert_log import NO_GPU, NoGpuError, overheard, read_placement, require_gpu
+from pocketbert.runtimes.litert_log import require_gpu
 from tests.delegation.conftest import gpu  # noqa: F401 (a fixture)
 from tests.export.trained import exported, make_texts
 
@@ -96,7 +97,7 @@ def test_the_runtime_s_words_are_read() -> None:
     assert read_placement(adapter, 83).delegated == 83
     none = adapter + "No operations will run on the GPU, and all 83 operations will run on the CPU\n"
     assert (read_placement(none, 83).delegated, read_placement(none, 83).total) == (0, 83)
-    with pytest.raises(NoGpuError):
+    with pytest.raises(NoGpu):
         read_placement(f"{adapter}{NO_GPU}\n", 83)
 
 

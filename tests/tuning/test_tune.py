@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ from typer.testing import CliRunner
 
 from pocketbert.cli import app
 from pocketbert.data.dataset import LabelSet, Split, write_labels, write_split
-from pocketbert.errors import ParamsError
+from pocketbert.errors import DeviceError, ParamsError
 from pocketbert.params import Params, load_params
 from pocketbert.profiles import merge_profiles
 from pocketbert.tuning.forms import all_forms, default_form
 from pocketbert.tuning.profile import write_profile
 from pocketbert.tuning.tune import Request, tune
 from tests.conftest import ROOT
+from tests.devices.links.conftest import sshd  # noqa: F401 (a fixture)
+from tests.devices.links.sshd import Sshd
 from tests.export.trained import CLASSES, SEQUENCE_LENGTH, make_texts, trained_classifier
 
 
@@ -79,3 +82,33 @@ def test_a_tolerated_approximation_is_told_to_the_proof(tmp_path: Path) -> None:
     assert merged.export_tflite.variants.linear == "fully_connected"
     assert merged.validate_.logit_rel_diff_max == 0.01
     assert path.read_text().startswith("# Written by `pocketbert tune --device board` on 2026-11-20")
+
+
+def test_a_board_is_tuned_over_ssh(sshd: Sshd, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Two forms, so that only the last comparison is left; what the board's entry says of rounds is not the race's."""
+    own = {"runs": 10, "rounds": 1, "threads": 2, "sustained": {"seconds": 60, "artifacts": ["*"]}}
+    entry = sshd.params(python=sys.executable, environment="own", benchmark=own)
+    entry_text = json.dumps({"devices": {"board": entry.model_dump(mode="json", exclude_unset=True)}})
+    (project / "devices.yaml").write_text(entry_text)
+    monkeypatch.setattr("pocketbert.tuning.tune.all_forms", lambda params, tanh: all_forms(params, tanh=tanh)[:2])
+    monkeypatch.setattr("pocketbert.tuning.race._FINAL_ROUNDS", 6)
+    done = CliRunner().invoke(app, ["tune", "--device", "board", "--budget-s", "600", "--json"])
+    assert done.exception is None, done.output
+    answer = json.loads(done.stdout[done.stdout.index("{") :])
+    names = [form.name for form in all_forms(load_params(ROOT / "params.yaml").export_tflite, tanh=False)[:2]]
+    assert answer["rounds"] == dict.fromkeys(names, 6)
+    assert answer["outcome"] in ("faster", "no difference")
+    record = json.loads((project / "profiles/devices/board.json").read_text())
+    assert (record["device"], record["threads"]) == ("board", 2)
+    # They were measured over there, and not for a minute more.
+    assert list((sshd.device / "sessions").iterdir())
+    assert record["seconds"] < 600
+
+
+def test_a_board_that_is_down_says_so(sshd: Sshd, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    entry = sshd.params(host_key="SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU", environment="own")
+    entry_text = json.dumps({"devices": {"board": entry.model_dump(mode="json", exclude_unset=True)}})
+    (project / "devices.yaml").write_text(entry_text)
+    monkeypatch.setattr("pocketbert.tuning.tune.all_forms", lambda params, tanh: all_forms(params, tanh=tanh)[:2])
+    with pytest.raises(DeviceError, match=r"could not be measured on board: .* shows the host key"):
+        tune(Request("board", 600.0), load_params(project / "params.yaml"))

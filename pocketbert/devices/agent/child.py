@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import select
 import signal
 import subprocess
@@ -13,6 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+# Google's logging library: level, date, time, thread, file and line.
+_GLOG_PREFIX = re.compile(r"^[IWEF]\d{4} [\d:.]+ +\d+ [^\]]+\] ")
+_FATAL = re.compile(r"F\d{4} |terminate called")
+# Stack frames, and what libraries report of their progress.
+_NOISE = re.compile(r"\s*(@ |PC: @|\*\*\*|INFO: )")
 
 
 class ChildFailed(Exception):
@@ -70,14 +76,21 @@ def die_with(parent: int) -> None:
 
 def _explain(code: int, log: Path) -> str:
     """How a worker ended, with the last line that it had to say."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    said = log.read_text(encoding="utf-8", errors="replace")
+    words = last_words(said)
+    if code == REFUSED and words:
+        return said.strip().splitlines()[-1].strip()
     if code < 0:
-        said = f": {lines[-1][:300]}" if lines else ""
-        return f"the worker was killed by {signal.Signals(-code).name}{said}"
-    if code == REFUSED and lines:
-        return lines[-1]
-    said = f": {lines[-1][:300]}" if lines else ""
-    return f"the worker failed with exit code {code}{said}"
+        return f"the worker was killed by {signal.Signals(-code).name}{words and f': {words}'}"
+    return f"the worker failed with exit code {code}{words and f': {words}'}"
+
+
+def last_words(said: str) -> str:
+    """What a process had to say last that is no stack frame and no report of progress; "" where there is nothing."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not _NOISE.match(line)]
+    # A C++ program's fatal message comes before its stack.
+    fatal = [line for line in lines if _FATAL.match(line)]
+    return _GLOG_PREFIX.sub("", (fatal or lines)[-1])[:300] if lines else ""
 
 
 # Exit code of a worker that says in its last line why there is no measurement.

@@ -32,13 +32,17 @@ def _measure(request: Path) -> None:
     die_with(int(json.loads(request.read_text(encoding="utf-8"))["parent"]))
     try:
         measure(request)
-        code = 0
+    # Ended while the error, and with it the model, is alive: destructors have last words of their own.
     except Refused as error:
-        sys.stderr.write(f"{error}\n")
-        code = REFUSED
+        _end(REFUSED, str(error))
     except Exception as error:  # noqa: BLE001 - its last line is what the row says
-        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}\n")
-        code = 1
+        _end(1, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    _end(0)
+
+
+def _end(code: int, said: str = "") -> None:
+    if said:
+        sys.stderr.write(f"{said}\n")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

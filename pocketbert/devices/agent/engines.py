@@ -6,6 +6,8 @@ Rows are int32 arrays [1, S] by input name; `run` gives logits float32 [classes]
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +27,11 @@ _ONNX_DTYPES = {
 
 
 class Refused(Exception):
-    """The measurement cannot be had, for a reason that is said in one line."""
+    """The measurement cannot be had: `cause` says why and `fix`, where there is one, what to do, in one line."""
+
+    def __init__(self, cause: str, fix: str = "") -> None:
+        self.cause, self.fix = cause, fix
+        super().__init__(f"{cause.rstrip('.')}. {fix}" if fix else cause)
 
 
 class Engine:
@@ -36,6 +42,8 @@ class Engine:
     gpu_adapter: str | None = None
     delegated_ops: int | None = None
     partitions: int | None = None
+    # Whether its times mean something: not those of a GPU's driver in software.
+    timed = True
 
     def __init__(self, name: str, run: Callable[[Rows], Any]) -> None:
         # Engine and version, for instance "litert 2.3.0".
@@ -49,9 +57,11 @@ def open_engine(request: Mapping[str, Any]) -> Engine:
 
 
 def _litert(request: Mapping[str, Any]) -> Engine:
-    """LiteRT's interpreter on the CPU with its default XNNPACK delegate; a signature of static shape [1, S]."""
+    """LiteRT on the GPU, or its interpreter with the default XNNPACK delegate; a signature of static shape [1, S]."""
     import numpy as np
 
+    if request["accelerator"] == "gpu":
+        return _litert_gpu(request)
     if request["parts"]:
         return _litert_in_parts(request)
     lookup = _open_lookup(request["files"])
@@ -60,7 +70,7 @@ def _litert(request: Mapping[str, Any]) -> Engine:
     interpreter.allocate_tensors()
     runner = interpreter.get_signature_runner(_SIGNATURE)
     dtypes = {name: detail["dtype"] for name, detail in runner.get_input_details().items()}
-    output = _pick_logits(list(runner.get_output_details()))
+    output = pick_logits(list(runner.get_output_details()))
 
     def run(row: Rows) -> Any:
         given = row if lookup is None else lookup(row, dtypes)
@@ -73,12 +83,27 @@ def _litert(request: Mapping[str, Any]) -> Engine:
     return engine
 
 
+def _litert_gpu(request: Mapping[str, Any]) -> Engine:
+    """LiteRT's CompiledModel with its GPU accelerator; raises Refused where that is no GPU or took no operator."""
+    from .litert_gpu import open_gpu
+    from .litert_log import require_gpu
+
+    lookup = _open_lookup(request["files"])
+    model = open_gpu(Path(request["model"]), request["gpu_precision"], request["threads"], request["total_ops"])
+    require_gpu(model.placement, software_gpu=request["software_gpu"])
+    engine = Engine(model.name, lambda row: model.run(row if lookup is None else lookup(row, model.inputs))[0])
+    engine.accelerator, engine.gpu_adapter = "gpu", model.placement.adapter
+    engine.delegated_ops, engine.partitions = model.placement.delegated, model.placement.partitions
+    engine.timed = not model.placement.software
+    return engine
+
+
 def _litert_in_parts(request: Mapping[str, Any]) -> Engine:
     """A model that was cut to fit the device's memory: its parts are loaded and run in turn, a row at a time."""
     import numpy as np
 
     parts, paths = request["parts"], [request["files"][part["file"]] for part in request["parts"]]
-    output = _pick_logits([tensor["name"] for tensor in parts[-1]["outputs"]])
+    output = pick_logits([tensor["name"] for tensor in parts[-1]["outputs"]])
     inputs = dict.fromkeys(name for part in parts for name in part["inputs"])
     lookup = _open_lookup(request["files"])
 
@@ -119,9 +144,9 @@ def _onnxruntime(request: Mapping[str, Any]) -> Engine:
     options.intra_op_num_threads, options.inter_op_num_threads = request["threads"], 1
     # 3 = errors: its warnings about the graph are for the exporter.
     options.log_severity_level = 3
-    session = library.InferenceSession(request["model"], options, providers=["CPUExecutionProvider"])
+    session = library.InferenceSession(_with_companions(request), options, providers=["CPUExecutionProvider"])
     dtypes = {spec.name: _ONNX_DTYPES[spec.type] for spec in session.get_inputs()}
-    output = [_pick_logits([spec.name for spec in session.get_outputs()])]
+    output = [pick_logits([spec.name for spec in session.get_outputs()])]
 
     def run(row: Rows) -> Any:
         feed = {name: row[name].astype(dtype) for name, dtype in dtypes.items()}
@@ -130,18 +155,29 @@ def _onnxruntime(request: Mapping[str, Any]) -> Engine:
     return Engine(f"onnxruntime {library.__version__}", run)
 
 
+def _with_companions(request: Mapping[str, Any]) -> str:
+    """The model's path, with the files beside it that it names itself (tensors of an ONNX file): in the store all are
+    named by their content.
+    """
+    if not request["files"]:
+        return str(request["model"])
+    folder = Path(request["answer"]).parent / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, stored in {**request["files"], "model.onnx": request["model"]}.items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(stored, place)
+        except OSError:  # Android allows apps none, and some file systems know none
+            shutil.copyfile(stored, place)
+    return str(folder / "model.onnx")
+
+
 def _pocketbert(request: Mapping[str, Any]) -> Engine:
-    """pocketbert's own runtimes, where it is installed: torch models, and LiteRT on the GPU."""
+    """pocketbert's own runtime for torch models, where it is installed."""
     engines = importlib.import_module("pocketbert.runtimes.engines")
-    runtime = engines.open_runtime(
-        Path(request["model"]), threads=request["threads"], accelerator=request["accelerator"],
-        precision=request["gpu_precision"] or "fp32", software_gpu=request["software_gpu"],
-    )  # fmt: skip
-    engine, placement = Engine(runtime.name, lambda row: runtime.run(row)[0]), runtime.placement()
-    engine.accelerator, engine.gpu_adapter = placement.accelerator, placement.adapter
-    if placement.accelerator != "cpu":
-        engine.delegated_ops, engine.partitions = placement.delegated, placement.partitions
-    return engine
+    runtime = engines.open_runtime(Path(request["model"]), threads=request["threads"])
+    return Engine(runtime.name, lambda row: runtime.run(row)[0])
 
 
 _ENGINES: dict[str, Callable[[Mapping[str, Any]], Engine]] = {
@@ -151,5 +187,6 @@ _ENGINES: dict[str, Callable[[Mapping[str, Any]], Engine]] = {
 }
 
 
-def _pick_logits(outputs: list[str]) -> str:
+def pick_logits(outputs: list[str]) -> str:
+    """`logits`, else the first output."""
     return "logits" if "logits" in outputs else outputs[0]

@@ -31,6 +31,8 @@ def measure(request_path: Path) -> None:
     # Libraries raise what they like, some of it bare Exceptions.
     try:
         engine = open_engine(request)
+    except Refused:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise Refused(f"{Path(request['model']).name} cannot be loaded: {reason}") from error
@@ -64,6 +66,9 @@ def _logits(engine: Engine, rows: list[Rows], count: int) -> dict[str, Any]:
 
 def _time_runs(request: Mapping[str, Any], engine: Engine, rows: list[Rows]) -> dict[str, Any]:
     """Time the engine on one row, binding of inputs and reading of logits included, tokenization not."""
+    if not engine.timed:
+        # Proven it is; a driver in software takes seconds a row.
+        request = {**request, "warmup": 0, "runs": 1, "seconds": None}
     for index in range(request["warmup"]):
         engine.run(rows[index % len(rows)])
     thermometer, meter = Thermometer.find(), EnergyMeter.find()

@@ -45,12 +45,10 @@ def fill_command(request: Mapping[str, Any]) -> list[str]:
 
 
 def read_answer(
-    program: str, returncode: int, stdout: bytes, stderr: bytes, started_s: float, cpu_s: float
+    program: str, returncode: int, stdout: bytes, stderr: bytes, started_s: float, cpu_s: float | None
 ) -> dict[str, Any]:
     """What the program measured, as an answer of the agent's; raises Refused."""
-    if returncode != 0:
-        lines = stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        raise Refused(f"{program} failed with exit code {returncode}: {lines[-1][:300]}")
+    require_success(program, returncode, stderr)
     said = _last_json(stdout.decode(errors="replace"), program)
     logits = said.get("logits") or []
     if not logits:
@@ -76,6 +74,13 @@ def read_answer(
         "delegated_ops": said.get("delegated_ops"),
         "partitions": said.get("partitions"),
     }
+
+
+def require_success(program: str, returncode: int, stderr: bytes) -> None:
+    """Raises Refused with the last line that a failed program said."""
+    if returncode != 0:
+        lines = stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        raise Refused(f"{program} failed with exit code {returncode}: {lines[-1][:300]}")
 
 
 def _last_json(stdout: str, program: str) -> dict[str, Any]:

@@ -157,7 +157,8 @@ class Supervisor:
     def _run_worker(self, name: str, index: int | None, request: dict[str, Any]) -> None:
         command = [self.plan["interpreter"], self.plan["agent"], "measure", str(self.folder / "request.json")]
         environment = {
-            **os.environ, **self.plan["environment"],
+            # Vulkan's drivers complain where there is none, as in a session over a link.
+            "XDG_RUNTIME_DIR": str(self.folder), **os.environ, **self.plan["environment"],
             # torch's OpenMP pool is sized at import; the others take the number as an argument.
             "OMP_NUM_THREADS": str(self.plan["threads"]), "USE_TF": "0", "HF_HUB_OFFLINE": "1",
         }  # fmt: skip
