@@ -30,6 +30,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 ## make repro      build, prove, quantize, measure and publish what is stale; print the results
 repro: install
+	@# After a dvc that was killed while it wrote its files.
+	@python -m flows.mend
+	@pocketbert devices retry
 	dvc repro
 	@pocketbert results
 

@@ -2,9 +2,10 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pocketbert.devices.retry import RESULTS, unreached
 from pocketbert.errors import ParamsError
 
 
@@ -62,7 +63,14 @@ def print_results(report: Path) -> None:
     console.print(table)
     if (report / "choice.json").is_file():
         print(f"chosen  {json.loads((report / 'choice.json').read_text(encoding='utf-8'))['reason']}")
+    for name, reason in _missing(report.parent / RESULTS):
+        print(f"missing the rows of {name}. {reason}")
     print(f"table   {path}\nreport  {report / 'index.html'}\ncard    {report / 'MODEL_CARD.md'}\nMLflow  {_store()}")
+
+
+def _missing(results: Path) -> Iterator[tuple[str, str]]:
+    """Devices that gave no rows, each with the reason."""
+    return unreached(sorted(place.name for place in results.iterdir()), results) if results.is_dir() else iter(())
 
 
 def _store() -> str:

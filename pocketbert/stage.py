@@ -18,6 +18,7 @@ import logging
 import math
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -47,6 +48,8 @@ StageFunction: TypeAlias = Callable[..., Metrics]
 
 # Outside `outs`, so that DVC does not delete it before a stage runs: checkpoints and unsent tracking records.
 STATE_FOLDER = Path(".pocketbert")
+# Of a stage instance: it becomes a part of paths.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -165,13 +168,20 @@ def _check_names(params: Params) -> None:
 
 
 def _parse_names(stage: str, names: list[str], argv: list[str]) -> dict[str, str]:
+    """The names of a stage instance: given by hand (`local`), or as DVC tells them (DVC_STAGE: `benchmark@local`)."""
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
     for name in names:
         parser.add_argument(name)
     parsed = vars(parser.parse_args(argv))
     for name, value in parsed.items():
-        if not value or Path(value).name != value or value.startswith("."):
-            raise ParamsError(f"{value!r} is no {name}", "Use a name from params.yaml or devices.yaml.")
+        path, at, told = value.partition(f"{stage}@")
+        # DVC puts dvc.yaml's path before it when it runs in another folder.
+        parsed[name] = told if at and (not path or path.endswith(":")) else value
+        if not _NAME.fullmatch(parsed[name]):
+            raise ParamsError(
+                f"{parsed[name]!r} cannot be the name of a {name}",
+                "Take letters, digits, `_`, `-` and, not at the start, `.` in params.yaml or devices.yaml.",
+            )
     return parsed
 
 

@@ -113,7 +113,7 @@ def test_an_instance_fills_in_its_paths() -> None:
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", ".."])
 def test_an_instance_cannot_leave_its_folder(name: str) -> None:
-    with pytest.raises(ParamsError, match="is no variant"):
+    with pytest.raises(ParamsError, match="cannot be the name of a variant"):
         execute(quantize, [name])
     assert files() == BEFORE
 

@@ -15,7 +15,7 @@ from pocketbert.params import Section
 
 Engine = Literal["litert", "onnxruntime", "pocketbert", "native"]
 Accelerator = Literal["cpu", "gpu"]
-GpuPrecision = Literal["fp32", "fp16"]
+GpuPrecision = Literal["fp32", "fp16", "fp16_sums_fp32"]
 
 
 class PlannedArtifact(Section):
@@ -30,12 +30,17 @@ class PlannedArtifact(Section):
     # What a GPU computes in, and whether a driver in software will do.
     gpu_precision: GpuPrecision | None = None
     software_gpu: bool = False
+    # Operators of a .tflite file: a runtime that hands all of them to the GPU names no number.
+    total_ops: int | None = None
     # Files that the model needs beside it, by name; or those of a native runner.
     files: dict[str, str] = Field(default_factory=dict)
     # Of a model in parts: its manifest's entries (pocketbert.partition.manifest.PartFile).
     parts: list[dict[str, Any]] = Field(default_factory=list)
     # Of a native runner: its arguments with placeholders.
     command: list[str] = Field(default_factory=list)
+    # Of LiteRT's benchmark_model: shapes and sizes in bytes of the inputs, which then lie in a file of raw rows.
+    layer_shapes: list[list[int]] = Field(default_factory=list)
+    layer_sizes: list[int] = Field(default_factory=list)
 
 
 class Owner(Section):
@@ -108,8 +113,10 @@ class Answer(_Record):
     classes: int
     # On the device's monotonic clock, as in samples.
     started_s: float
+    # Where a program tells no single runs: of how many `latencies_ms` holds the one median or mean.
+    summary_runs: int | None = None
     # User and system time of all threads, and elapsed time, over the measured runs.
-    cpu_s: float
+    cpu_s: float | None
     wall_s: float
     memory_baseline_bytes: int | None
     memory_peak_bytes: int | None

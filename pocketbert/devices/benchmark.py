@@ -20,6 +20,7 @@ from pocketbert.devices.inventory import AdbParams, LocalParams, SshParams, find
 from pocketbert.devices.links.base import Link
 from pocketbert.devices.plan import make_plan
 from pocketbert.devices.results import write_document, write_latencies, write_samples
+from pocketbert.devices.retry import AGAIN
 from pocketbert.devices.rows import BenchmarkRow, measure_accuracy, prove
 from pocketbert.devices.targets import Target, choose_targets
 from pocketbert.errors import DeviceError, PocketBertError
@@ -30,6 +31,7 @@ REFERENCE = "student"
 _HEADLINE = ("latency_p50_ms", "latency_p90_ms", "memory_peak_bytes", "cpu_percent", "logit_rel_diff", "size_bytes")
 # A file on this machine costs nothing to look at.
 _LOCAL_PATIENCE = Patience(poll_s=0.1)
+_REMOTE_PATIENCE = Patience()
 
 _log = logging.getLogger("pocketbert")
 
@@ -63,17 +65,19 @@ def benchmark_artifacts(
     split: Split,
     folder: Path,
     link: Link | None = None,
+    *,
+    own_params: bool = True,
 ) -> Metrics:
     """Write benchmark.json (facts, a row an artifact), latencies.parquet and telemetry.parquet into `folder`.
 
     An artifact that crashes, hangs or turns out to be another model costs its own row, and a device that is down all
     of its rows: each says why. Raises DeviceError where this machine itself can measure none, and ParamsError for an
-    unknown device or a sequence length that an artifact cannot run. `link` stands in for the device's own in tests.
+    unknown device or a sequence length that an artifact cannot run. `link` stands in for the device's own in tests;
+    without `own_params` the device's keys of `benchmark` in devices.yaml are not looked at.
     """
     device = find_device(name)
-    params = params.model_copy(
-        update={key: getattr(device.benchmark, key) for key in device.benchmark.model_fields_set}
-    )
+    if own_params:
+        params = with_own_params(params, device)
     require_length(params, artifacts)
     rows = choose_rows(params, split)
     measured_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -83,11 +87,11 @@ def benchmark_artifacts(
         _measure(params, name, device, rows, measured, link or open_link(name, device))
     except DeviceError as error:
         measured.error = str(error)
-        _log.warning("%s: %s", name, error)
+        _log.error("%s gave no rows: %s%s", name, error, "" if isinstance(device, LocalParams) else f" {AGAIN}")
     table = _judge(params, device, measured, rows)
     folder.mkdir(parents=True, exist_ok=True)
     facts = measured.facts.model_dump() if measured.facts else dict.fromkeys(HostFacts.model_fields)
-    about = {"name": name, "kind": device.kind, "error": measured.error, **facts}
+    about = {"name": name, "kind": device.kind, "error": measured.error and f"{measured.error} {AGAIN}", **facts}
     write_document(folder, about, measured.sources, measured_at, table)
     pairs = zip(measured.series.items(), table, strict=True)
     valid = {key: s.answers for (key, s), row in pairs if row.latency_p50_ms is not None}
@@ -103,6 +107,12 @@ def benchmark_artifacts(
     return {**headline, "failed_rows": len(failed)}
 
 
+def with_own_params(params: BenchmarkParams, device: LocalParams | SshParams | AdbParams) -> BenchmarkParams:
+    """`params` with the keys that the device's entry sets for itself."""
+    own = device.benchmark
+    return params.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
+
+
 def _measure(
     params: BenchmarkParams,
     name: str,
@@ -112,13 +122,16 @@ def _measure(
     link: Link,
 ) -> None:
     """Run the whole plan on the device and collect what it says."""
-    patience = _LOCAL_PATIENCE if isinstance(device, LocalParams) else Patience()
+    patience = _LOCAL_PATIENCE if isinstance(device, LocalParams) else _REMOTE_PATIENCE
     targets = [series.target for series in measured.series.values() if series.error is None]
     with (
         open_session(name, device, link, patience) as session,
         tempfile.TemporaryDirectory(prefix="pocketbert-benchmark-") as scratch,
     ):
-        plan = make_plan(params, device, session, targets, rows.texts, Path(scratch))
+        plan, refused = make_plan(params, device, session, targets, rows.texts, Path(scratch))
+        for key, reason in refused.items():
+            measured.series[key].error = reason
+            _log.warning("%s: %s", key, reason)
         for event in session.run(plan, device.limits.wait_s):
             _collect(event, measured)
 

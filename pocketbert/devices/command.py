@@ -1,4 +1,4 @@
-"""`pocketbert devices list` and `pocketbert devices probe NAME`."""
+"""`pocketbert devices list`, `pocketbert devices probe NAME` and `pocketbert devices retry`."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from pocketbert.devices.probe import Probe
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
+
+# What is known of a device that does not answer.
+_ABOUT = ("name", "kind", "reachable", "error")
 
 devices_app = typer.Typer(help="The machines of devices.yaml, and what each can tell.", no_args_is_help=True)
 
@@ -43,9 +46,25 @@ def probe(name: Annotated[str, typer.Argument(help="A device of devices.yaml.")]
         raise typer.Exit(9)
 
 
+@devices_app.command("retry")
+def retry() -> None:
+    """Let the next `dvc repro` measure again on every device that was not reached or failed as a whole."""
+    from pocketbert.devices.inventory import read_inventory
+    from pocketbert.devices.retry import AGAIN, forget, unreached
+
+    waiting = list(unreached(read_inventory().devices))
+    for name, reason in waiting:
+        forget(name)
+        reason = reason.removesuffix(AGAIN).rstrip()
+        typer.echo(f"{name}: the next `dvc repro` measures there again. It had failed: {reason}")
+    if not waiting:
+        typer.echo("No device is waiting: each has been measured, or never been asked.")
+
+
 def describe(found: "Probe") -> str:
     """A table for people; a dash is what the device does not tell."""
-    rows = [{"of": key.replace("_", " "), "value": _say(key, value)} for key, value in found.as_dict().items()]
+    told = found.as_dict() if found.reachable else {key: getattr(found, key) for key in _ABOUT}
+    rows = [{"of": key.replace("_", " "), "value": _say(key, value)} for key, value in told.items()]
     return table(rows, heading=False)
 
 

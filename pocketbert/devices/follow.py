@@ -26,6 +26,8 @@ class Patience:
     silence_s: float = 30.0
     # For a broken link to come back.
     reconnect_s: float = 300.0
+    # For a device that does not answer at the start: it may be waking up. 0 asks once.
+    connect_s: float = 30.0
 
 
 class _Reader:
@@ -70,14 +72,30 @@ def follow(link: Link, spool: str, exit_file: str, patience: Patience, look: Cal
         time.sleep(patience.poll_s)
 
 
+def connect(link: Link, patience: Patience) -> None:
+    """Open a link, to a device that may still be waking up; raises DeviceError where it does not answer.
+
+    What will not change by itself, a refused key or a changed host key, is not asked for again.
+    """
+    try:
+        link.connect()
+    except LinkLost as error:
+        if not patience.connect_s:
+            raise
+        _again(link, error, patience.connect_s, lambda: None)
+
+
 def persist(link: Link, patience: Patience, call: Callable[[], Result]) -> Result:
     """The call's result, over a link that is opened anew when it breaks; raises DeviceError when it stays broken."""
     try:
         return call()
     except LinkLost as error:
-        lost: DeviceError = error
-    deadline = time.monotonic() + patience.reconnect_s
-    attempt = 0
+        return _again(link, error, patience.reconnect_s, call)
+
+
+def _again(link: Link, lost: DeviceError, limit_s: float, call: Callable[[], Result]) -> Result:
+    """Connect and call until both work; raises DeviceError once the time is up."""
+    deadline, attempt = time.monotonic() + limit_s, 0
     while time.monotonic() < deadline:
         time.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
         attempt += 1
@@ -86,4 +104,4 @@ def persist(link: Link, patience: Patience, call: Callable[[], Result]) -> Resul
             return call()
         except LinkLost as error:
             lost = error
-    raise DeviceError(f"{lost.cause} (tried again for {patience.reconnect_s:g} s)", lost.fix) from lost
+    raise DeviceError(f"{lost.cause} (tried again for {limit_s:g} s)", lost.fix) from lost

@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from pocketbert.errors import ParamsError
-from pocketbert.params import BenchmarkParams, Positive, Section, explain_mistakes, read_yaml
+from pocketbert.params import BenchmarkParams, Section, explain_mistakes, read_yaml
 
 INVENTORY_PATH = Path("devices.yaml")
 
-# A name is a folder, an argument of a shell command in dvc.yaml, and a part of a DVC key (hence no dot).
+# A name is a folder and a part of a DVC key (hence no dot).
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 RuntimeVersion = Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")]
 # None of them can be taken for an option: the first character is never a dash.
@@ -40,15 +40,18 @@ class GpuParams(Section):
     name: str | None = None
     driver: Literal["vulkan", "opencl"]
     # A row each for every .tflite file that the GPU runs.
-    precisions: tuple[Literal["fp16", "fp32"], ...] = ("fp16",)
+    precisions: tuple[Literal["fp16", "fp32", "fp16_sums_fp32"], ...] = ("fp16_sums_fp32",)
     # A driver that computes on the processor: its results are proofs, its times mean nothing.
     software_gpu: bool = False
+    # The driver's description (a Vulkan ICD's .json) on the device, where its loader must not choose among several.
+    icd: DevicePath | None = None
 
 
 class Limits(Section):
     """What the device bears."""
 
-    max_memory_mb: Positive | None = None
+    # In MB of 1,000,000 bytes, beside the process itself; the errors of what does not fit name tenths.
+    max_memory_mb: Annotated[float, Field(strict=True, gt=0.0, allow_inf_nan=False)] | None = None
     # Longest wait between two measurements for the temperature to come back; 0 does not wait.
     cool_down_s: Annotated[int, Field(strict=True, ge=0)] = 0
     # No measurement starts above it.
@@ -67,6 +70,8 @@ class NativeRunner(Section):
     command: Annotated[list[str], Field(min_length=1)]
     # Which artifacts it can run.
     formats: tuple[Literal["onnx", "tflite"], ...] = ("tflite",)
+    # json: a line of JSON, with logits. benchmark_model: it is LiteRT's own, which is asked in its own way.
+    answer: Literal["json", "benchmark_model"] = "json"
 
 
 class _Device(Section):
@@ -83,6 +88,15 @@ class _Device(Section):
     # Set for the time of a benchmark and put back after it; recorded only when null.
     governor: Annotated[str, Field(pattern=r"^[a-z_]+$")] | None = None
     runner: NativeRunner | None = None
+
+    @model_validator(mode="after")
+    def _asks_by_commands(self) -> "_Device":
+        asked = self.runner is not None and self.runner.answer == "benchmark_model"
+        if asked and getattr(self, "python", "own") is not None:
+            raise ValueError(
+                "has a runner that is asked by plain commands: `answer: benchmark_model` needs `python: null`"
+            )
+        return self
 
 
 class LocalParams(_Device):
@@ -156,7 +170,10 @@ def read_inventory(path: Path = INVENTORY_PATH) -> Inventory:
     except ValidationError as error:
         # A name may hold anything, line ends too.
         mistakes = " ".join(explain_mistakes(error, Inventory, raw).split())
-        raise ParamsError(f"{path} is not valid: {mistakes}", "A device reads `name: {kind: local}`.") from error
+        raise ParamsError(
+            f"{path} is not valid: {mistakes}",
+            "A device reads `name: {kind: local}`; a name has letters, digits, `_` and `-`.",
+        ) from error
 
 
 def find_device(name: str, path: Path = INVENTORY_PATH) -> LocalParams | SshParams | AdbParams:

@@ -5,12 +5,16 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pocketbert.artifacts import COMPANIONS, Artifact
 from pocketbert.devices.base import Plan, PlannedArtifact, Sustained
-from pocketbert.devices.inputs import write_inputs
+from pocketbert.devices.benchmark_tool import write_raw_rows
+from pocketbert.devices.companions import find_companions, read_parts
+from pocketbert.devices.inputs import encode_rows, write_inputs
 from pocketbert.devices.inventory import AdbParams, LocalParams, SshParams
+from pocketbert.devices.links.base import DiskFull
+from pocketbert.devices.rows import count_operators
 from pocketbert.devices.session import DeviceSession, this_process
 from pocketbert.devices.targets import Target
+from pocketbert.errors import CheckpointError
 from pocketbert.params import BenchmarkParams
 from pocketbert.partition.fit import fit_memory
 
@@ -22,16 +26,32 @@ def make_plan(
     targets: Sequence[Target],
     texts: Sequence[str],
     scratch: Path,
-) -> Plan:
-    """Push models, rows and the runtimes' environment; raises DeviceError."""
-    planned = [_push(params, device, session, target, texts, scratch) for target in targets]
+) -> tuple[Plan, dict[str, str]]:
+    """Push the runtimes' environment, models and rows; with the plan, why it leaves a target out, by its key.
+
+    Left out is what cannot be read here or finds no room there; raises DeviceError where nothing can be pushed.
+    """
     interpreter, environment = session.python, dict[str, str]()
     engines = sorted({target.engine for target in targets} - {"native"})
+    # Before the models: without it none of them is measured, however much room they leave.
     if not isinstance(device, LocalParams) and device.environment == "wheels" and engines:
         interpreter, environment = session.install(engines)
+    if device.gpu is not None and device.gpu.icd is not None:
+        # Vulkan's loader before and since 1.3.207.
+        environment |= {"VK_ICD_FILENAMES": device.gpu.icd, "VK_DRIVER_FILES": device.gpu.icd}
+    planned, refused = list[PlannedArtifact](), dict[str, str]()
+    for target in targets:
+        try:
+            planned.append(_push(params, device, session, target, texts, scratch))
+        except (DiskFull, CheckpointError) as error:
+            refused[target.key] = str(error)
     wanted = params.sustained.artifacts if params.sustained.seconds else []
-    sustained = [t.key for t in targets if any(fnmatch.fnmatchcase(t.artifact.name, pattern) for pattern in wanted)]
-    return Plan(
+    sustained = [
+        t.key
+        for t in targets
+        if t.key not in refused and any(fnmatch.fnmatchcase(t.artifact.name, pattern) for pattern in wanted)
+    ]
+    plan = Plan(
         work=session.work,
         agent=session.agent,
         interpreter=interpreter,
@@ -45,6 +65,7 @@ def make_plan(
         governor=device.governor,
         **params.model_dump(exclude={"sequence_length", "sustained"}),
     )
+    return plan, refused
 
 
 def _push(
@@ -66,35 +87,35 @@ def _push(
         accelerator=target.accelerator,
         gpu_precision=target.gpu_precision,
         software_gpu=device.gpu is not None and device.gpu.software_gpu,
+        total_ops=count_operators(target.artifact),
     )
     if target.engine == "pocketbert":  # reads the whole folder, where it lies
         return planned
     runner = device.runner if target.engine == "native" else None
     artifact = target.artifact if runner else fit_memory(target.artifact, device.limits.max_memory_mb)
-    parts = _read_parts(artifact)
-    beside = {name: artifact.folder / name for name in (*COMPANIONS, *(str(part["file"]) for part in parts))}
-    files = runner.files if runner else {name: path for name, path in beside.items() if path.is_file()}
+    files = runner.files if runner else find_companions(artifact)
     stored = {name: session.store(path, _md5(path)) for name, path in files.items()}
     if runner and not isinstance(device, LocalParams):
         # What is pushed is plain data; here it is linked, and is what the user made it.
         session.make_executable(list(stored.values()))
+    if runner and runner.answer == "benchmark_model":
+        raw = scratch / f"{artifact.name}.raw"
+        layers = write_raw_rows(artifact, encode_rows(params, artifact, texts), raw)
+        planned = planned.model_copy(
+            update={
+                "inputs": session.store(raw, _md5(raw)),
+                "layer_shapes": [list(shape) for shape in layers.shapes],
+                "layer_sizes": list(layers.sizes),
+            }
+        )
     return planned.model_copy(
         update={
             "model": session.store(artifact.model_path, artifact.md5()),
             "files": stored,
-            "parts": parts,
+            "parts": read_parts(artifact),
             "command": runner.command if runner else [],
         }
     )
-
-
-def _read_parts(artifact: Artifact) -> list[dict[str, object]]:
-    """The manifest's entries of a model in parts; none of a whole one."""
-    if not artifact.in_parts:
-        return []
-    from pocketbert.partition.manifest import read_manifest
-
-    return [part.model_dump(mode="json") for part in read_manifest(artifact.model_path).parts]
 
 
 def _md5(path: Path) -> str:

@@ -12,7 +12,7 @@ from pocketbert.devices.session import DeviceSession
 from pocketbert.errors import DeviceError
 
 # Whoever asks wants to know now whether the device is there.
-_PATIENCE = Patience(reconnect_s=5.0)
+_PATIENCE = Patience(reconnect_s=5.0, connect_s=0.0)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """One row of benchmark.json: what was measured of one artifact on one device, with the proof that it was the model."""
 
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from pocketbert.artifacts import Artifact
 from pocketbert.data.dataset import Split
+from pocketbert.devices.agent.litert_log import is_software
 from pocketbert.devices.base import Answer, Sample
 from pocketbert.devices.samples import summarise_samples
 from pocketbert.devices.statistics import summarise_latencies
@@ -17,7 +19,6 @@ from pocketbert.errors import ProofError
 from pocketbert.numerics.agreement import decision_agreement
 from pocketbert.numerics.logits import LogitComparison, compare_logits
 from pocketbert.params import BenchmarkParams, Section
-from pocketbert.runtimes.litert_log import is_software
 
 # An artifact that disagrees with its source on most real rows is another model, and its latency says nothing.
 AGREEMENT_MIN = 0.5
@@ -100,23 +101,22 @@ class BenchmarkRow(Section):
         latency = summarise_latencies([a.latencies_ms for a in answers], seed)
         last = answers[-1]
         wall_s = sum(a.wall_s for a in answers)
-        # A driver in software proves what is computed; its times mean nothing.
-        timed = not (last.gpu_adapter and is_software(last.gpu_adapter))
+        timed, single = _is_timed(last), last.summary_runs is None
         return self.model_copy(
             update={
                 "runtime": last.runtime,
                 "accelerator": last.accelerator,
                 "gpu_adapter": last.gpu_adapter,
                 "latency_p50_ms": latency.p50_ms if timed else None,
-                "latency_p90_ms": latency.p90_ms if timed else None,
-                "latency_p99_ms": latency.p99_ms if timed else None,
-                "latency_p50_ci_ms": latency.p50_ci_ms if timed else None,
+                "latency_p90_ms": latency.p90_ms if timed and single else None,
+                "latency_p99_ms": latency.p99_ms if timed and single else None,
+                "latency_p50_ci_ms": latency.p50_ci_ms if timed and (single or len(answers) > 2) else None,
                 "rounds": len(answers),
-                "runs": sum(len(a.latencies_ms) for a in answers),
+                "runs": sum(a.summary_runs or len(a.latencies_ms) for a in answers),
                 "memory_baseline_bytes": _max_known([a.memory_baseline_bytes for a in answers]),
                 "memory_peak_bytes": _max_known([a.memory_peak_bytes for a in answers]),
                 "memory_pss_bytes": _max_known([a.memory_pss_bytes for a in answers]),
-                "cpu_percent": 100 * sum(a.cpu_s for a in answers) / wall_s,
+                "cpu_percent": _cpu_percent(answers, wall_s),
                 "power_mean_mw": _mean_power(answers, wall_s),
                 "temperature_start_c": answers[0].temperature_start_c,
                 "temperature_end_c": last.temperature_end_c,
@@ -131,7 +131,7 @@ class BenchmarkRow(Section):
 
     def with_sustained(self, answer: Answer | None) -> "BenchmarkRow":
         """The row with the figures of a measurement without pauses, if there was one."""
-        if answer is None:
+        if answer is None or not _is_timed(answer):
             return self
         latencies = np.asarray(answer.latencies_ms)
         tenth = max(1, len(latencies) // 10)
@@ -139,7 +139,9 @@ class BenchmarkRow(Section):
             update={
                 "sustained_s": answer.wall_s,
                 "sustained_p50_ms": float(np.median(latencies)),
-                "sustained_drift": float(np.median(latencies[-tenth:]) / np.median(latencies[:tenth])) - 1,
+                "sustained_drift": None
+                if answer.summary_runs
+                else float(np.median(latencies[-tenth:]) / np.median(latencies[:tenth])) - 1,
             }
         )
 
@@ -183,17 +185,37 @@ def prove(
 
 
 def count_operators(artifact: Artifact) -> int | None:
-    """Operators of a .tflite file over all its subgraphs, from the flatbuffer; None for other formats."""
+    """Operators of a .tflite file over all its subgraphs, or of all its parts; None for other formats.
+
+    Of a damaged file too: what is wrong with it, its runtime says.
+    """
     if artifact.card.format != "tflite":
         return None
-    from ai_edge_litert import schema_py_generated as schema
+    if artifact.in_parts:
+        from pocketbert.partition.manifest import read_manifest
 
-    model = schema.Model.GetRootAs(artifact.model_path.read_bytes())
-    return sum(model.Subgraphs(index).OperatorsLength() for index in range(model.SubgraphsLength()))
+        return sum(part.operators for part in read_manifest(artifact.model_path).parts)
+    from pocketbert.runtimes.litert_runtime import count_operators as count
+
+    try:
+        return count(artifact.model_path)
+    except (struct.error, TypeError, ValueError):
+        return None
+
+
+def _is_timed(answer: Answer) -> bool:
+    """A driver in software proves what is computed; its times mean nothing."""
+    return not (answer.gpu_adapter and is_software(answer.gpu_adapter))
 
 
 def _max_known(values: list[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
+
+
+def _cpu_percent(answers: list[Answer], wall_s: float) -> float | None:
+    """Of one core; None where one of the rounds could not tell."""
+    known = [a.cpu_s for a in answers if a.cpu_s is not None]
+    return 100 * sum(known) / wall_s if len(known) == len(answers) else None
 
 
 def _mean_power(answers: list[Answer], wall_s: float) -> float | None:

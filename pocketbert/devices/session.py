@@ -15,7 +15,7 @@ from pocketbert.devices.agent.files import process_started
 from pocketbert.devices.agent.spool import EXIT_FILE, SPOOL_FILE
 from pocketbert.devices.agent.supervise import BUSY
 from pocketbert.devices.base import HostFacts, Owner, Plan
-from pocketbert.devices.follow import Event, Patience, follow, persist
+from pocketbert.devices.follow import Event, Patience, connect, follow, persist
 from pocketbert.devices.links.base import Link
 from pocketbert.devices.package import pack_agent
 from pocketbert.devices.wheels import resolve_wheels
@@ -42,7 +42,7 @@ class DeviceSession:
 
     def __enter__(self) -> Self:
         """Connect and push the agent; raises DeviceError."""
-        self.link.connect()
+        connect(self.link, self.patience)
         self.connected = True
         try:
             with tempfile.TemporaryDirectory(prefix="pocketbert-agent-") as scratch:

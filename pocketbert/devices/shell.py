@@ -7,7 +7,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -15,17 +15,17 @@ from typing import Any, Self
 from pocketbert.devices.agent.child import ChildFailed
 from pocketbert.devices.agent.engines import Refused
 from pocketbert.devices.agent.files import process_started, write_json
-from pocketbert.devices.agent.native import fill_command, read_answer
-from pocketbert.devices.agent.probe import read_facts
+from pocketbert.devices.agent.native import fill_command, read_answer, require_success
 from pocketbert.devices.agent.spool import EXIT_FILE, SPOOL_FILE
 from pocketbert.devices.agent.supervise import Supervisor
 from pocketbert.devices.agent.telemetry import Sampler
 from pocketbert.devices.base import Plan
-from pocketbert.devices.follow import Event, Patience, follow, persist
+from pocketbert.devices.benchmark_tool import RUN_ROWS, Layers, make_answer
+from pocketbert.devices.follow import Event, Patience, connect, follow, persist
 from pocketbert.devices.links.base import Link
 from pocketbert.devices.links.local import LocalLink
 from pocketbert.devices.session import DeviceSession
-from pocketbert.devices.snapshot import take_snapshot
+from pocketbert.devices.snapshot import read_remote_facts, take_snapshot
 from pocketbert.errors import DeviceError, PocketBertError
 
 # A program cannot be told from its children otherwise when its time is up: it leads their session.
@@ -46,14 +46,14 @@ class ShellSession(DeviceSession):
 
     def __enter__(self) -> Self:
         """Connect; there is no agent to push."""
-        self.link.connect()
+        connect(self.link, self.patience)
         self.connected = True
         return self
 
     def probe(self, interpreter: str | None = None) -> dict[str, Any]:  # noqa: ARG002
         """What the device's files and properties say, in the words of the agent's probe."""
         with tempfile.TemporaryDirectory(prefix="pocketbert-snapshot-") as scratch:
-            facts = read_remote_facts(self.link, Path(scratch), self.work)
+            facts = self.read_facts(Path(scratch))
             sources = Sampler(Path(scratch)).sources()
             zones = {
                 (zone / "type").read_text().strip(): int((zone / "temp").read_text()) / 1000
@@ -62,6 +62,14 @@ class ShellSession(DeviceSession):
             }
             telemetry = {name: path and path.replace(scratch, "") for name, path in sources.items()}
         return {**facts, "thermal_zones_c": zones, "telemetry": telemetry, "imports": {}}
+
+    def snapshot(self, root: Path) -> dict[str, str]:
+        """As `take_snapshot`, over a link that may break."""
+        return persist(self.link, self.patience, lambda: take_snapshot(self.link, root))
+
+    def read_facts(self, root: Path) -> dict[str, Any]:
+        """As `read_remote_facts`, over a link that may break."""
+        return persist(self.link, self.patience, lambda: read_remote_facts(self.link, root, self.work))
 
     def clock_s(self) -> float:
         """In whole seconds: toybox's date knows no fractions."""
@@ -125,7 +133,7 @@ class _Hands(Supervisor):
 
     def __init__(self, folder: Path, session: ShellSession) -> None:
         self.session, self.stopped = session, False
-        self.properties = take_snapshot(session.link, folder / "root")
+        session.snapshot(folder / "root")
         super().__init__(folder, folder / "root")
 
     def run_quietly(self) -> None:
@@ -136,7 +144,7 @@ class _Hands(Supervisor):
             self.spool.end(1, str(error))
 
     def _facts(self) -> dict[str, Any]:
-        return read_remote_facts(self.session.link, self.root, self.session.work)
+        return self.session.read_facts(self.root)
 
     def _clean(self) -> None:
         """Nothing lies here that another session left."""
@@ -146,39 +154,68 @@ class _Hands(Supervisor):
             self.spool.write("warning", cause="the governor is set only where the agent runs on the device")
 
     def _cool_down(self) -> float:
-        take_snapshot(self.session.link, self.root)
+        self.session.snapshot(self.root)
         return super()._cool_down()
 
     def _tick(self, **sample: Any) -> None:
         if self.stopped:
             raise ChildFailed("the benchmark was ended")
-        take_snapshot(self.session.link, self.root)
+        self.session.snapshot(self.root)
         super()._tick(**{**sample, **self.sampler.sample()})
 
     def _run_worker(self, name: str, index: int | None, request: dict[str, Any]) -> None:
         """Start the program, wait for its exit code, and read its answer; raises ChildFailed."""
         asked = json.loads((self.folder / "request.json").read_text(encoding="utf-8"))
-        command, started_s = fill_command(asked), time.monotonic()
-        session, place = self.session, f"{self.session.work}/sessions/{time.time_ns()}"
-        persist(
-            session.link, session.patience,
-            lambda: session.link.start(["sh", "-c", _RUN, "sh", *command], environment={}, folder=place),
-        )  # fmt: skip
-        deadline = started_s + self.plan["timeout_s"] + request.get("seconds", 0)
-        while not (code := self._read(f"{place}/code")):
-            if time.monotonic() > deadline:
-                session._ask(_KILL, place)
-                raise ChildFailed(f"{command[0]} did not end within {self.plan['timeout_s']:g} s and was killed")
-            time.sleep(self.plan["sample_s"])
-            self._tick(artifact=name, round=index)
+        started_s, tick = time.monotonic(), partial(self._tick, artifact=name, round=index)
         try:
-            answer = read_answer(
-                command[0], int(code), self._read(f"{place}/answer"), self._read(f"{place}/said"), started_s, 0.0
-            )
+            measure = self._measure_rows if asked["layer_shapes"] else self._measure_once
+            answer = measure(asked, started_s, self.plan["timeout_s"] + request.get("seconds", 0), tick)
         except Refused as error:
             raise ChildFailed(str(error)) from error
         answer["temperature_end_c"] = self.sampler.thermometer.read_c()
         write_json(self.folder / "answer.json", answer)
+
+    def _measure_once(
+        self, asked: dict[str, Any], started_s: float, limit_s: float, tick: Callable[[], None]
+    ) -> dict[str, Any]:
+        """A program that measures and proves in one; raises Refused and ChildFailed."""
+        command = fill_command(asked)
+        place, code = self._finish(_RUN, command, limit_s, tick)
+        return read_answer(
+            command[0], code, self._read(f"{place}/answer"), self._read(f"{place}/said"), started_s, None
+        )
+
+    def _measure_rows(
+        self, asked: dict[str, Any], started_s: float, limit_s: float, tick: Callable[[], None]
+    ) -> dict[str, Any]:
+        """LiteRT's benchmark_model: it times the first row, and is then run once for each other row to prove."""
+        layers = Layers(asked["layer_shapes"], asked["layer_sizes"])
+        sizes, rows, logits, printed = " ".join(map(str, layers.sizes)), int(asked["logit_rows"]), b"", b""
+        once = {**asked, "runs": 1, "seconds": 0, "warmup": 0}
+        for request, first, end in ((asked, 0, 1), (once, 1, rows)):
+            command = [*fill_command(request), *layers.flags()]
+            place, code = self._finish(
+                RUN_ROWS, [asked["inputs"], sizes, str(first), str(end), *command], limit_s, tick
+            )
+            said = self._read(f"{place}/said")
+            require_success(command[0], code, said)
+            printed = printed or self._read(f"{place}/answer") + b"\n" + said
+            logits += self._read(f"{place}/logits")
+        return make_answer(printed, logits, rows, started_s)
+
+    def _finish(self, script: str, arguments: list[str], limit_s: float, tick: Callable[[], None]) -> tuple[str, int]:
+        """Start a script detached, and wait for its exit code; returns its folder too. Raises ChildFailed."""
+        session, place = self.session, f"{self.session.work}/sessions/{time.time_ns()}"
+        argv = ["sh", "-c", script, "sh", *arguments]
+        persist(session.link, session.patience, lambda: session.link.start(argv, environment={}, folder=place))
+        deadline = time.monotonic() + limit_s
+        while not (code := self._read(f"{place}/code")):
+            if time.monotonic() > deadline:
+                session._ask(_KILL, place)
+                raise ChildFailed(f"the program did not end within {limit_s:g} s and was killed")
+            time.sleep(self.plan["sample_s"])
+            tick()
+        return place, int(code)
 
     def _read(self, path: str) -> bytes:
         """A whole file of the device's."""
@@ -188,29 +225,3 @@ class _Hands(Supervisor):
             pieces.append(persist(link, self.session.patience, partial(link.read, path, offset, _PIECE_BYTES)))
             if not pieces[-1]:
                 return b"".join(pieces)
-
-
-def read_remote_facts(link: Link, root: Path, work: str) -> dict[str, Any]:
-    """The agent's facts from a snapshot, with what only a command tells."""
-    properties = take_snapshot(link, root)
-    told = link.run(["sh", "-c", _FACTS, "sh", work], timeout_s=_TIMEOUT_S).stdout.decode(errors="replace").split("\n")
-    machine, kernel, cores, space = (told + [""] * 4)[:4]
-    facts = read_facts(root, root)
-    soc = " ".join(properties[key] for key in ("ro.soc.manufacturer", "ro.soc.model") if properties.get(key))
-    return {
-        **facts,
-        "processor": soc or facts["processor"],
-        "architecture": machine,
-        "cores": int(cores) if cores.isdigit() else 1,
-        "kernel": kernel,
-        "free_bytes": int(space) * 1024 if space.isdigit() else 0,
-        "python": "",
-        "libc": None,
-    }
-
-
-_FACTS = """
-uname -m; uname -r; grep -c ^processor /proc/cpuinfo
-p=$1; while [ ! -d "$p" ] && [ "$p" != / ]; do p=$(dirname "$p"); done
-df -k "$p" | tail -n 1 | awk '{print $4}'
-"""

@@ -5,7 +5,9 @@ The scripts are fixed texts of what toybox, busybox and coreutils have in common
 
 import re
 from pathlib import Path
+from typing import Any
 
+from pocketbert.devices.agent.probe import read_facts
 from pocketbert.devices.links.base import Link
 
 _GLOBS = (
@@ -28,6 +30,11 @@ printf '\\n{_MARK}getprop\\n'; command -v getprop >/dev/null && getprop
 printf '\\n{_MARK}thermalservice\\n'; command -v dumpsys >/dev/null && dumpsys thermalservice 2>/dev/null
 exit 0
 """
+_FACTS = """
+uname -m; uname -r; grep -c ^processor /proc/cpuinfo
+p=$1; while [ ! -d "$p" ] && [ "$p" != / ]; do p=$(dirname "$p"); done
+df -k "$p" | tail -n 1 | awk '{print $4}'
+"""
 _PROPERTY = re.compile(r"^\[(?P<name>[^\]]+)\]: \[(?P<value>.*)\]$", re.MULTILINE)
 # AOSP's Temperature.toString(); type 0 is the processor's. The cached values come before those of the HAL.
 _TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[\d.]+), mType=(\d+), mName=([^,]+), mStatus=(\d+)\}")
@@ -49,6 +56,25 @@ def take_snapshot(link: Link, root: Path) -> dict[str, str]:
         release, model = properties["ro.build.version.release"], properties.get("ro.product.model", "unknown model")
         _write(root / "etc/os-release", f'PRETTY_NAME="Android {release} ({model})"\n')
     return properties
+
+
+def read_remote_facts(link: Link, root: Path, work: str) -> dict[str, Any]:
+    """The agent's facts from a snapshot, with what only a command tells."""
+    properties = take_snapshot(link, root)
+    told = link.run(["sh", "-c", _FACTS, "sh", work], timeout_s=_TIMEOUT_S).stdout.decode(errors="replace").split("\n")
+    machine, kernel, cores, space = (told + [""] * 4)[:4]
+    facts = read_facts(root, root)
+    soc = " ".join(properties[key] for key in ("ro.soc.manufacturer", "ro.soc.model") if properties.get(key))
+    return {
+        **facts,
+        "processor": soc or facts["processor"],
+        "architecture": machine,
+        "cores": int(cores) if cores.isdigit() else 1,
+        "kernel": kernel,
+        "free_bytes": int(space) * 1024 if space.isdigit() else 0,
+        "python": "",
+        "libc": None,
+    }
 
 
 def _write_thermal(root: Path, dump: str) -> None:

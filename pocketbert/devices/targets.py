@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pocketbert.artifacts import Artifact
 from pocketbert.devices.base import Accelerator, Engine, GpuPrecision
 from pocketbert.devices.inventory import AdbParams, LocalParams, SshParams
-from pocketbert.partition.fit import memory_refusal
+from pocketbert.partition.fit import fit_memory, memory_refusal
 
 _ENGINES: dict[str, Engine] = {"torch": "pocketbert", "onnx": "onnxruntime", "tflite": "litert"}
 
@@ -47,6 +47,15 @@ def _targets_of(artifact: Artifact, device: LocalParams | SshParams | AdbParams)
     yield Target(artifact, "native" if native else _ENGINES[artifact.card.format], refusal=refusal)
     if device.gpu is None or artifact.card.format != "tflite" or native:
         return
+    refusal = refusal or _gpu_refusal(artifact, device)
     for precision in device.gpu.precisions:
-        refusal = None if here else "the GPU of a device at the end of a link is measured by a `runner` in devices.yaml"
-        yield Target(artifact, "pocketbert", "gpu", precision, refusal)
+        yield Target(artifact, "litert", "gpu", precision, refusal)
+
+
+def _gpu_refusal(artifact: Artifact, device: LocalParams | SshParams | AdbParams) -> str | None:
+    """Why a .tflite file that runs on the processor is not measured on the GPU; None where it is."""
+    if device.gpu is not None and device.gpu.driver == "opencl":
+        return "LiteRT reaches a GPU through Vulkan: through OpenCL it is measured by a `runner` in devices.yaml"
+    if fit_memory(artifact, device.limits.max_memory_mb).in_parts:
+        return "it runs in parts (limits.max_memory_mb), and parts run on the processor"
+    return None

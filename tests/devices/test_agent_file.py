@@ -1,6 +1,7 @@
 """The agent as one file, the environment that it builds, and what is asked of pip for a device."""
 
 import ast
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pocketbert.devices.agent import governor
+from pocketbert.devices.agent.engines import _with_companions
 from pocketbert.devices.agent.environment import build_environment
 from pocketbert.devices.base import HostFacts
 from pocketbert.devices.package import pack_agent
@@ -108,3 +110,20 @@ def test_the_governor_is_put_back_when_the_agent_is_killed(tmp_path: Path) -> No
             break
         time.sleep(0.05)
     assert place.read_text(encoding="utf-8") == "schedutil"
+
+
+def test_companions_are_copied_where_links_are_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Android forbids them to apps."""
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError("links are forbidden")
+
+    monkeypatch.setattr(os, "link", forbidden)
+    for name in ("model", "weights"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    files = {"in a folder/weights": str(tmp_path / "weights")}
+    request = {"model": str(tmp_path / "model"), "files": files, "answer": str(tmp_path / "session/answer.json")}
+    for _ in range(2):
+        model = Path(_with_companions(request))
+        assert model.read_text(encoding="utf-8") == "model"
+        assert (model.parent / "in a folder/weights").read_text(encoding="utf-8") == "weights"

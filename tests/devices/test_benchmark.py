@@ -12,6 +12,7 @@ import pytest
 from pocketbert.artifacts import Artifact
 from pocketbert.data.dataset import Split
 from pocketbert.devices.benchmark import benchmark_artifacts
+from pocketbert.devices.follow import Patience
 from pocketbert.devices.inventory import LocalParams
 from pocketbert.devices.links.base import Link, LinkLost
 from pocketbert.devices.links.fake import FakeLink, Fault
@@ -105,7 +106,7 @@ def test_a_torch_model_is_a_source_and_has_no_difference(measured: tuple[Path, d
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("onnx-nan", "NaN"), ("onnx-other", "agrees with torch"), ("onnx-cut", "cannot be loaded")]
+    ("name", "words"), [("onnx-nan", "NaN"), ("onnx-other", "agrees with torch"), ("onnx-cut", "not a whole ONNX")]
 )
 def test_a_broken_artifact_costs_its_own_row_only(measured: tuple[Path, dict[str, Any]], name: str, words: str) -> None:
     row = rows_of(measured)[name]
@@ -234,11 +235,17 @@ def test_a_program_of_the_user_s_measures(project: Path, student: Artifact, onnx
     assert row["memory_peak_bytes"] == 12345678
 
 
-def test_a_device_that_is_down_says_so_in_its_rows(project: Path, student: Artifact, onnx: Artifact) -> None:
+def test_a_device_that_is_down_says_so_in_its_rows(
+    project: Path, student: Artifact, onnx: Artifact, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pocketbert.devices.benchmark._REMOTE_PATIENCE", Patience(connect_s=0.1))
     down = FakeLink(faults=[Fault("connect", 1, LinkLost("board does not answer", "Is it switched on?"), times=99)])
     document = on_board(project, down, [student, onnx])
     assert "board does not answer" in document["rows"][1]["error"]
     assert "board does not answer" in document["device"]["error"]
+    # DVC will not say that there is something left to do.
+    assert "pocketbert devices retry" in document["device"]["error"]
+    assert "pocketbert devices retry" in caplog.text
     assert document["device"]["processor"] is None
     assert document["metrics"]["failed_rows"] == 1
     assert document["rows"][1]["latency_p50_ms"] is None
@@ -257,3 +264,13 @@ def test_the_processor_and_the_gpu_of_a_device_have_rows_of_their_own(student: A
     device = LocalParams.model_validate({"kind": "local", "gpu": {"driver": "vulkan", "precisions": ["fp16", "fp32"]}})
     targets = choose_targets([student, Artifact(folder=student.folder, card=card)], device)
     assert [t.key for t in targets] == ["student", "tflite-fp32", "tflite-fp32@gpu-fp16", "tflite-fp32@gpu-fp32"]
+    assert {t.engine for t in targets if t.accelerator == "gpu"} == {"litert"}
+    assert not any(t.refusal for t in targets)
+
+
+def test_a_gpu_that_litert_does_not_reach_is_left_to_a_runner(student: Artifact) -> None:
+    card = student.card.model_copy(update={"name": "tflite-fp32", "format": "tflite"})
+    device = LocalParams.model_validate({"kind": "local", "gpu": {"driver": "opencl"}})
+    processor, gpu = choose_targets([Artifact(folder=student.folder, card=card)], device)
+    assert processor.refusal is None
+    assert "through OpenCL it is measured by a `runner`" in str(gpu.refusal)

@@ -159,3 +159,6 @@ def test_operators_of_a_tflite_file_are_counted(tmp_path: Path) -> None:
     card = ArtifactCard(name="tflite-fp32", format="tflite", model_file="model.tflite", max_length=16)
     assert count_operators(Artifact(folder=tmp_path, card=card)) == 7
     assert count_operators(Artifact(folder=tmp_path, card=card.model_copy(update={"format": "onnx"}))) is None
+    # A damaged file fails its own row by its runtime's words, and not the whole device by ours.
+    (tmp_path / "model.tflite").write_bytes(b"{" * 200)
+    assert count_operators(Artifact(folder=tmp_path, card=card)) is None

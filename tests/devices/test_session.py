@@ -74,6 +74,22 @@ def test_a_link_that_stays_down_is_an_error_in_the_end(tmp_path: Path) -> None:
         assert [e for e in session.run(make_plan(session, [simulated("a")]), 20) if e["event"] == "measured"]
 
 
+def test_a_device_that_wakes_up_is_waited_for(tmp_path: Path) -> None:
+    waking = FakeLink(LocalLink(), faults=[Fault("connect", 1, CUT, times=2)])
+    with open_session(tmp_path, waking, Patience(0.05, 2.0, 2.0, connect_s=20.0)) as session:
+        assert session.probe()["cores"] >= 1
+    down = FakeLink(faults=[Fault("connect", 1, CUT, times=99)])
+    with pytest.raises(DeviceError, match=r"the connection broke \(tried again for 0\.5 s\)"):
+        open_session(tmp_path, down, Patience(connect_s=0.5)).__enter__()
+
+
+def test_a_refusal_is_not_asked_for_again(tmp_path: Path) -> None:
+    refused = FakeLink(faults=[Fault("connect", 1, DeviceError("the host key has changed", "Pin it."), times=99)])
+    with pytest.raises(DeviceError, match=r"the host key has changed\. Pin it\."):
+        open_session(tmp_path, refused, Patience(connect_s=20.0)).__enter__()
+    assert [name for name, _ in refused.calls] == ["connect"]
+
+
 @pytest.mark.parametrize(("sign", "words"), [(signal.SIGKILL, "died"), (signal.SIGSTOP, "frozen")])
 def test_a_dead_agent_is_told_from_a_frozen_one(tmp_path: Path, sign: signal.Signals, words: str) -> None:
     def hit() -> None:

@@ -26,7 +26,9 @@ def open_session(work: Path, link: Link | None = None) -> ShellSession:
 
 
 def test_rounds_over_a_link_that_breaks(tmp_path: Path) -> None:
-    faults = [Fault("read", at, CUT) for at in range(2, 80, 3)] + [Fault("start", 2, CUT)]
+    faults = [Fault("read", at, CUT) for at in range(2, 80, 3)] + [Fault("start", 2, CUT), Fault("connect", 1, CUT)]
+    # Sensors are read by commands, once in a while beside each measurement.
+    faults += [Fault("run", at, CUT) for at in range(2, 80, 4)]
     work = tmp_path / "a 'phone'"
     with open_session(work, FakeLink(LocalLink(), faults=faults)) as session:
         events = list(session.run(make_plan(session, [simulated("a"), simulated("bad", "fail")]), 0))

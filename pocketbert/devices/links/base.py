@@ -21,6 +21,10 @@ class Finished:
     stderr: bytes
 
 
+class DiskFull(DeviceError):
+    """The device has no room for a file; a smaller one may still find it."""
+
+
 class LinkLost(DeviceError):
     """The connection broke or went silent. What was started goes on: `connect` again and read on."""
 

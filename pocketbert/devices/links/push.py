@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pocketbert.devices.links.base import DiskFull
 from pocketbert.devices.links.scripts import last_line, script
 from pocketbert.errors import DeviceError, StorageError
 
@@ -94,7 +95,7 @@ def _send(link: "PosixLink", source: Path, offset: int, part: str) -> None:
     if any(text in said for text in _FULL):
         _run(link, _REMOVE, part)
         megabytes = source.stat().st_size / 1e6
-        raise DeviceError(
+        raise DiskFull(
             f"{link.name}: no space left for {source.name} ({megabytes:.1f} MB) in {part.rpartition('/')[0]}",
             "Free space on the device, or name a work folder on a larger disk.",
         )

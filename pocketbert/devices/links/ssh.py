@@ -106,18 +106,22 @@ class SshLink(PosixLink):
             except asyncssh.HostKeyNotVerifiable:
                 shown.append(client.fingerprint)
                 kinds = [kind for kind in kinds if kind != client.kind and self._pinned.kind is None]
-            except (asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed, ConnectionResetError):
+            except (asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed, ConnectionResetError) as error:
                 # The answer of a server that has no other key.
-                if not shown:
-                    raise
-                break
+                if shown:
+                    break
+                if isinstance(error, asyncssh.KeyExchangeFailed):
+                    raise self._refused(f"speaks no SSH that is safe today: {printable(str(error))}") from error
+                raise
             else:
                 # A link that is opened anew needs no second question.
                 self._pinned = PinnedKey(client.fingerprint, client.kind)
                 return connection
-        raise DeviceError(
-            f"{self.name}: {self.params.address}:{self.params.port} shows the host key {' and '.join(shown)}, "
-            f"devices.yaml pins {self._pinned.fingerprint}",
+        raise self._refused(f"shows the host key {' and '.join(shown)}, devices.yaml pins {self._pinned.fingerprint}")
+
+    def _refused(self, why: str) -> DeviceError:
+        return DeviceError(
+            f"{self.name}: {self.params.address}:{self.params.port} {why}",
             "Somebody may be between you and the device. If its key was changed on purpose, compare it there "
             "(`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`) and pin the new one.",
         )

@@ -3,12 +3,19 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from pocketbert.devices.links.adb import AdbLink
+from pocketbert.devices.links.ssh import SshLink
 from tests.devices.links.adbd import FOLDER, Adbd
 from tests.devices.links.adbd import INSTALL as INSTALL_ADBD
 from tests.devices.links.sshd import INSTALL, SSHD, Sshd
+
+Server = Sshd | Adbd
+RemoteLink = SshLink | AdbLink
+KINDS = ["ssh", "adb"]
 
 
 def missing(reason: str) -> None:
@@ -66,3 +73,29 @@ def small_adbd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adbd]:
 def _need_adbd() -> None:
     if not (FOLDER / "complete").exists() or shutil.which("gcc") is None:
         missing(INSTALL_ADBD)
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def server(request: pytest.FixtureRequest) -> Server:
+    fixture: Server = request.getfixturevalue(f"{request.param}d")
+    return fixture
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def small(request: pytest.FixtureRequest) -> Server:
+    fixture: Server = request.getfixturevalue(f"small_{request.param}d")
+    return fixture
+
+
+@pytest.fixture
+def link(server: Server) -> Iterator[RemoteLink]:
+    with_connection = server.link()
+    with_connection.connect()
+    yield with_connection
+    with_connection.close()
+
+
+@pytest.fixture
+def place(server: Server, request: pytest.FixtureRequest) -> Path:
+    """A folder of the device, new for each test and not made yet."""
+    return server.device / f"{request.node.name} {os.urandom(4).hex()}"

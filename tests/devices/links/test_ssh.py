@@ -55,6 +55,13 @@ def test_an_unknown_host_key_is_refused(board: Sshd, tmp_path: Path) -> None:
         assert caught.value.exit_code == 9
 
 
+def test_a_server_without_a_key_of_the_pinned_kind_is_refused(sshd: Sshd, tmp_path: Path) -> None:
+    other = make_key(tmp_path / "other", "ecdsa").with_suffix(".pub").read_text(encoding="utf-8").strip()
+    with pytest.raises(DeviceError, match="pins SHA256") as caught:
+        sshd.link(host_key=other).connect()
+    assert not isinstance(caught.value, LinkLost)
+
+
 def test_a_changed_host_key_is_refused_in_the_middle(tmp_path: Path) -> None:
     if SSHD is None:
         missing(INSTALL)
