@@ -30,7 +30,34 @@ def branches(tf: Any, kernel: Any) -> dict[str, Callable[[Any, Any], Any]]:
     def mean(x: Any) -> Any:
         return tf.reduce_mean(x, 1, keepdims=True)
 
+    def image(x: Any) -> Any:
+        return tf.reshape(x, [1, 4, 4, WIDTH])
+
+    def rows(x: Any) -> Any:
+        return tf.reshape(x, [1, -1, WIDTH])
+
+    random = np.random.default_rng(2)
+    deep = tf.constant(random.normal(size=(3, 3, WIDTH, 1)).astype(np.float32))
+    wide = tf.constant(random.normal(size=(3, 3, WIDTH, WIDTH)).astype(np.float32) / 17)
     return {
+        "average pool": lambda x, _: rows(tf.nn.avg_pool2d(image(x), 2, 2, "SAME")),
+        "broadcast": lambda x, m: x + tf.broadcast_to(m, [1, LENGTH, WIDTH]),
+        "convolution 3x3": lambda x, _: rows(tf.nn.conv2d(image(x), wide, 2, "SAME")),
+        "depthwise convolution": lambda x, _: rows(tf.nn.depthwise_conv2d(image(x), deep, [1, 1, 1, 1], "SAME")),
+        "equal": lambda x, m: x * tf.cast(tf.equal(m, 1.0), tf.float32),
+        "less": lambda x, m: x * tf.cast(tf.less(x, m), tf.float32),
+        "max pool": lambda x, _: rows(tf.nn.max_pool2d(image(x), 2, 2, "SAME")),
+        "normalization": lambda x, _: tf.nn.l2_normalize(x, -1),
+        "one hot": lambda x, _: x[:, :16, :16] + tf.one_hot(tf.argmax(x, -1, tf.int32), 16),
+        "pack": lambda x, _: tf.reshape(tf.stack([x, x * 2.0], 1), [1, 2 * LENGTH, WIDTH]),
+        "reduce min": lambda x, _: x - tf.reduce_min(x, -1, keepdims=True),
+        "resize": lambda x, _: rows(tf.image.resize(image(x), [8, 8])),
+        "scalar compared": lambda x, _: x * tf.cast(tf.reduce_sum(x) > 0.0, tf.float32),
+        "scalar squared": lambda x, _: x * tf.reshape(tf.square(tf.reduce_sum(x)), [1, 1, 1]),
+        "sine": lambda x, _: tf.sin(x) + tf.cos(x),
+        "symmetric padding": lambda x, _: tf.pad(x, [[0, 0], [1, 1], [0, 0]], "SYMMETRIC"),
+        "top k": lambda x, _: tf.math.top_k(x, 4).values,
+        "transposed convolution": lambda x, _: rows(tf.nn.conv2d_transpose(image(x), wide, [1, 8, 8, WIDTH], 2)),
         "abs": lambda x, m: tf.abs(x) * m,
         "add of three": lambda x, m: tf.add_n([x, x * 2.0, x * 3.0]) * m,
         "argmax": lambda x, _: x * tf.cast(tf.reshape(tf.argmax(x, -1, tf.int32), [1, LENGTH, 1]), tf.float32),

@@ -35,7 +35,7 @@ def settle_order(side: FileSide, other: Side, probes: Sequence[Row]) -> list[str
     if side.binding.guessed:
         side.reorder(best)
         return [f"{side.path.name}: its inputs are taken as {order} instead ({gain})"]
-    stated = ", ".join(spec.name for spec in side.source.inputs)
+    stated = ", ".join(spec.name for spec in side.inputs)
     return [f"WARNING: the inputs of {side.path.name} ({stated}) look swapped: they fit as {order} ({gain})"]
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pocketbert.artifacts import read_artifact
 from pocketbert.comparison.binding import Binding, bind
 from pocketbert.comparison.engines import Array, RowEngine, open_engine
+from pocketbert.comparison.host_inputs import host_inputs
 from pocketbert.data.dataset import read_labels
 from pocketbert.data.tokenize import Batch
 from pocketbert.errors import DeviceError, ProofError
@@ -81,24 +82,29 @@ class FileSide:
     own_ids: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        self.binding: Binding = bind(self.source.inputs)
+        host = host_inputs(self.path, self.source.inputs)
+        self._look_up = host.look_up if host else None
+        # What a row is bound to: the file's own inputs, or ids where the host looks the embeddings up.
+        self.inputs: tuple[TensorSpec, ...] = host.inputs if host else self.source.inputs
+        self.binding: Binding = bind(self.inputs)
         self.engine = self.source.name
-        lengths = {spec.shape[-1] for spec in self.source.inputs if spec.shape and spec.shape[-1] is not None}
+        lengths = {spec.shape[-1] for spec in self.inputs if spec.shape and spec.shape[-1] is not None}
         if len(lengths) > 1:
             raise ProofError(f"{self.path}: inputs of several lengths {sorted(lengths)}", "Export it with one length.")
         self.length: int | None = next(iter(lengths), None)
         self._output = _choose_output(self.path, self.source.outputs, self.assumed)
         self.assumed.extend(self.binding.assumed)
-        wide = [s.name for s in self.source.inputs if s.dtype == "int64"] if self.path.suffix == ".tflite" else []
+        if host:
+            self.assumed.append("it reads embeddings: they are looked up in the tables beside it")
+        wide = [s.name for s in self.inputs if s.dtype == "int64"] if self.path.suffix == ".tflite" else []
         if wide:
             self.assumed.append(f"int64 inputs ({', '.join(wide)}) are fed int64 ids")
 
     def arrays(self, row: Batch, roles: tuple[str, ...] | None = None) -> list[Array]:
         """What the file's inputs get for a batch of one row, padded to the static length and batch, in their order."""
         own = translated(row, self.own_ids)
-        return [
-            self._array(spec, own, role) for spec, role in zip(self.source.inputs, roles or self.roles, strict=True)
-        ]
+        bound = [self._array(spec, own, role) for spec, role in zip(self.inputs, roles or self.roles, strict=True)]
+        return self._look_up(bound) if self._look_up else bound
 
     def output(self, row: Batch, roles: tuple[str, ...] | None = None) -> Logits:
         """The chosen output as the file gives it; raises DeviceError."""

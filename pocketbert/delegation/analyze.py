@@ -9,7 +9,7 @@ from pocketbert.delegation.operators import read_operators
 from pocketbert.delegation.predict import Prediction, explained, layers_of, predict
 from pocketbert.delegation.rows import made_up_rows
 from pocketbert.delegation.rules import Profile, profiles
-from pocketbert.errors import DeviceError, ParamsError
+from pocketbert.errors import CheckpointError, DeviceError, ParamsError
 from pocketbert.runtimes.base import Precision
 from pocketbert.runtimes.litert_log import NoGpuError
 
@@ -21,6 +21,8 @@ class Delegation:
     file: str
     prediction: Prediction
     measurements: tuple[Measurement, ...] = ()
+    # Why no GPU was asked, where one should have been.
+    missing: str | None = None
 
     @property
     def whole(self) -> bool:
@@ -45,6 +47,7 @@ class Delegation:
             "agreed": self.agreed,
             "predicted": predicted,
             "measured": [m.as_dict() for m in self.measurements] or None,
+            "missing": self.missing,
         }
 
 
@@ -59,6 +62,8 @@ def find_profile(name: str) -> Profile:
 def predict_file(path: Path, profile: Profile) -> Prediction:
     """Apply a profile's rules to a file; raises CheckpointError for a damaged one."""
     operators = read_operators(path)
+    if not operators:
+        raise CheckpointError(f"{path} has no operators", "There is nothing to place: name another file.")
     found = predict(operators, profile)
     # The layers cost as much again: they are looked for where there is something to place.
     return predict(operators, profile, layers_of(path)) if found.refused or found.hazards else found
@@ -75,17 +80,16 @@ def analyze(
 ) -> Delegation:
     """Predict, and run rows on this machine's GPU, if asked to and if the profile's runtime is here.
 
-    Where no rows are given they are made up. A run that crashes or hangs is a Measurement with an error. Raises
-    CheckpointError for a damaged file, NoGpuError where there is no GPU, and ProofError where the model gives the same
-    for all rows, which proves nothing.
+    Where no rows are given they are made up. A run that crashes or hangs is a Measurement with an error; without a GPU
+    `missing` says so. Raises CheckpointError for a damaged file and for one whose inputs cannot be made up.
     """
     prediction = predict_file(path, profile)
     if not (ask_gpu and profile.measurable):
         return Delegation(str(path), prediction)
     try:
         found = measure(path, rows or made_up_rows(path), precision, timeout_s=timeout_s)
-    except NoGpuError:
-        raise
+    except NoGpuError as error:
+        return Delegation(str(path), prediction, missing=str(error))
     except DeviceError as error:
         found = Measurement(precision, error=explained(error, prediction))
     return Delegation(str(path), prediction, (replace(found, kind="real" if rows else "made-up"),))

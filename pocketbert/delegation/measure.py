@@ -3,14 +3,15 @@
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketbert.delegation.reference import quantizes_activations, write_in_float
+from pocketbert.delegation.reference import quantized_ends, quantizes_activations, write_in_float
+from pocketbert.errors import DeviceError, ProofError
 from pocketbert.numerics.logits import compare_logits
 from pocketbert.runtimes.base import REL_DIFF_MAX, Placement, Precision
 from pocketbert.runtimes.isolated import run_isolated
@@ -40,7 +41,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A run on the GPU; a failed one has an error and nothing else."""
+    """A run on the GPU; a failed one has an error and nothing else, one that cannot be judged has `unproven`."""
 
     precision: Precision
     placement: Placement | None = None
@@ -52,6 +53,8 @@ class Measurement:
     # Where the rows come from.
     kind: Literal["real", "made-up"] = "made-up"
     error: str | None = None
+    # Why the result could not be compared with the CPU's.
+    unproven: str | None = None
 
     @property
     def right(self) -> bool | None:
@@ -106,12 +109,19 @@ def measure(
 ) -> Measurement:
     """Run the rows on the GPU and compare them with the reference, `run_reference`'s where none is given.
 
-    Raises NoGpuError and other DeviceErrors where the run fails, ProofError where all rows give the same.
+    Raises NoGpuError and other DeviceErrors where the GPU fails. Where nothing can be compared (the CPU fails, all rows
+    give the same, the file reads or gives integers with a scale) the placement stands, unproven.
     """
     # The GPU first: where it fails, there is nothing to compare.
     run = run_isolated(path, rows, accelerator="gpu", precision=precision, timeout_s=timeout_s)
-    expected = reference() if reference else run_reference(path, rows, timeout_s)
-    difference = _difference(expected.outputs, run.outputs)
+    unproven = Measurement(precision, run.placement, rows=len(run.outputs))
+    if named := quantized_ends(path):
+        return replace(unproven, unproven=f"{named} is quantized, and integers with a scale are not compared")
+    try:
+        expected = reference() if reference else run_reference(path, rows, timeout_s)
+        difference = _difference(expected.outputs, run.outputs)
+    except (DeviceError, ProofError) as error:
+        return replace(unproven, unproven=str(error))
     limit = expected.limit(precision)
     return Measurement(precision, run.placement, difference, limit, expected.dequantized, len(run.outputs))
 

@@ -33,11 +33,15 @@ def quantizes_activations(path: Path) -> bool:
     return any(_is_quantized(tensor) and tree.buffers[tensor.buffer].data is None for tensor in tensors)
 
 
-def write_in_float(path: Path, target: Path) -> bool:
-    """Write the file with all that is quantized in float32; False, and nothing written, where nothing is.
+def quantized_ends(path: Path) -> str:
+    """The name of an input or output that is quantized; "" where none is."""
+    graph = flatbuffer_utils.read_model(str(path)).subgraphs[0]
+    ends = (graph.tensors[index] for index in (*graph.inputs, *graph.outputs))
+    return next((str(tensor.name.decode(errors="replace")) for tensor in ends if _is_quantized(tensor)), "")
 
-    Raises DeviceError for scales by blocks.
-    """
+
+def write_in_float(path: Path, target: Path) -> bool:
+    """Write the file with all that is quantized in float32; False, and nothing written, where nothing is."""
     tree = flatbuffer_utils.read_model(str(path))
     graph = tree.subgraphs[0]
     quantized = [tensor for tensor in graph.tensors if _is_quantized(tensor)]
@@ -49,7 +53,7 @@ def write_in_float(path: Path, target: Path) -> bool:
         if (raw := stored[tensor.buffer]) is not None:
             tree.buffers[tensor.buffer].data = None
             buffer = schema.BufferT()
-            buffer.data = np.frombuffer(_dequantized(tensor, raw).tobytes(), np.uint8)
+            buffer.data = np.frombuffer(_dequantized(tree, tensor, raw).tobytes(), np.uint8)
             tree.buffers.append(buffer)
             tensor.buffer = len(tree.buffers) - 1
         tensor.type, tensor.quantization = _FLOAT32, None
@@ -66,32 +70,46 @@ def _is_quantized(tensor: Any) -> bool:
     stored = tensor.quantization
     if stored is None or tensor.type not in (*_TYPES, _INT4):
         return False
-    if stored.detailsType == schema.QuantizationDetails.BlockwiseQuantization:
-        raise DeviceError(
-            f"{tensor.name.decode(errors='replace')} has a scale a block, which cannot be compared with floating point",
-            "Quantize with a scale a channel: options: {block_size: 0, embeddings: int8}.",
-        )
-    return stored.scale is not None and len(stored.scale) > 0
+    return _by_blocks(stored) or (stored.scale is not None and len(stored.scale) > 0)
 
 
-def _dequantized(tensor: Any, data: Any) -> NDArray[np.float32]:
+def _by_blocks(stored: Any) -> bool:
+    return bool(stored.detailsType == schema.QuantizationDetails.BlockwiseQuantization)
+
+
+def _dequantized(tree: Any, tensor: Any, data: Any) -> NDArray[np.float32]:
     """(q - zero point) * scale, the scale by channel along its axis (TFLite's 8-bit quantization specification)."""
-    raw = np.frombuffer(bytes(data), np.uint8)
-    shape = tuple(tensor.shape) if tensor.shape is not None else ()
-    if tensor.type == _INT4:
-        # The lower four bits first; the sign is in the upper one of each.
-        nibbles = np.stack([raw & 15, raw >> 4], axis=1).reshape(-1)[: int(np.prod(shape))].astype(np.int8)
-        values = np.where(nibbles > 7, nibbles - 16, nibbles).reshape(shape)
-    else:
-        values = np.frombuffer(raw.tobytes(), _TYPES[tensor.type]).reshape(shape)
-    stored = tensor.quantization
-    along = [1] * len(shape)
+    values, stored = _stored_values(tensor, data), tensor.quantization
+    if _by_blocks(stored):
+        return np.asarray(values * _block_scales(tree, stored.details, values.shape), np.float32)
+    along = [1] * values.ndim
     if len(stored.scale) > 1:
         along[stored.quantizedDimension] = -1
     scale = np.asarray(stored.scale, np.float32).reshape(along)
     zero = np.asarray(stored.zeroPoint if stored.zeroPoint is not None else [0], np.int64)
-    zero = zero.reshape(along) if len(zero) > 1 else zero.reshape([1] * len(shape))
+    zero = zero.reshape(along) if len(zero) > 1 else zero.reshape([1] * values.ndim)
     return np.asarray((values.astype(np.int64) - zero) * scale, np.float32)
+
+
+def _stored_values(tensor: Any, data: Any) -> NDArray[Any]:
+    """The integers of a tensor, in its shape."""
+    raw = np.frombuffer(bytes(data), np.uint8)
+    shape = tuple(tensor.shape) if tensor.shape is not None else ()
+    if tensor.type != _INT4:
+        return np.frombuffer(raw.tobytes(), _TYPES[tensor.type]).reshape(shape)
+    # The lower four bits first; the sign is in the upper one of each.
+    nibbles = np.stack([raw & 15, raw >> 4], axis=1).reshape(-1)[: int(np.prod(shape))].astype(np.int8)
+    return np.where(nibbles > 7, nibbles - 16, nibbles).reshape(shape)
+
+
+def _block_scales(tree: Any, details: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A scale a value; blocks lie along the last axis. Raises DeviceError for zero points, which no recipe writes."""
+    if details.zeroPoints >= 0:
+        raise DeviceError("a tensor with a zero point a block is not known here", "Quantize it symmetrically.")
+    scales = tree.subgraphs[0].tensors[details.scales]
+    kind = np.float16 if scales.type == schema.TensorType.FLOAT16 else np.float32
+    by_block = np.frombuffer(bytes(tree.buffers[scales.buffer].data), kind).reshape(tuple(scales.shape))
+    return np.repeat(by_block, shape[-1] // by_block.shape[-1], axis=-1).astype(np.float32)
 
 
 def _drop_casts(tree: Any, graph: Any) -> None:

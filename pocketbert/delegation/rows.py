@@ -21,18 +21,21 @@ _LOOKUPS = ("GATHER", "EMBEDDING_LOOKUP")
 def made_up_rows(path: Path) -> dict[str, NDArray[np.generic]]:
     """Rows of 1 to all tokens: ids within the largest table, masks to match, token types of 0 and 1, normal floats.
 
-    Raises CheckpointError for a file without a signature, by whose names its inputs are told apart.
+    Inputs go by the names of the first signature, without one by those of their tensors; where the batch is not 1, a
+    row is a whole input. Raises CheckpointError for an input that is no number.
     """
-    signatures = read_tflite(path).signatures
-    if not signatures:
-        raise CheckpointError(
-            f"{path} has no signature, by which its inputs could be told apart",
-            "Convert it again with one, or ask the rules alone: --predict.",
-        )
+    model = read_tflite(path)
+    inputs = model.signatures[0].inputs if model.signatures else model.inputs
+    for spec in inputs:
+        if not spec.dtype.startswith(("float", "int", "uint", "bool")):
+            raise CheckpointError(
+                f"input {spec.name!r} of {path} is {spec.dtype}: no rows can be made up for it",
+                "Ask the rules alone: --predict.",
+            )
     random = np.random.default_rng(0)
     tables = [max(t.shape[0] for t in op.inputs if t.constant) for op in read_operators(path) if _is_lookup(op)]
     vocabulary = max(tables, default=2)
-    return {spec.name: _values(spec, vocabulary, random) for spec in signatures[0].inputs}
+    return {spec.name: _values(spec, vocabulary, random) for spec in inputs}
 
 
 def real_rows(artifact: Artifact, texts: Sequence[str], count: int) -> dict[str, NDArray[np.generic]]:
@@ -51,7 +54,7 @@ def real_rows(artifact: Artifact, texts: Sequence[str], count: int) -> dict[str,
 
 
 def _values(spec: TensorSpec, vocabulary: int, random: np.random.Generator) -> NDArray[np.generic]:
-    shape = (MADE_UP, *[size or 1 for size in spec.shape[1:]])
+    shape = (MADE_UP, *[size or 1 for size in (spec.shape[1:] if spec.shape[:1] in ((1,), (None,)) else spec.shape)])
     lengths = np.linspace(1, shape[-1], MADE_UP).astype(int)
     real = np.broadcast_to(np.arange(shape[-1]) < lengths.reshape(-1, *[1] * (len(shape) - 1)), shape)
     if "mask" in spec.name:

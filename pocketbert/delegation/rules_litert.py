@@ -8,12 +8,13 @@ _RECIPES = "tests/delegation/test_recipes.py, ai-edge-litert 2.3.0 on lavapipe 2
 # Each taken and computed right, alone behind a lookup and a fully connected layer.
 _TAKEN = frozenset(
     {
-        *("ABS", "ADD", "ADD_N", "ARG_MAX", "BATCH_MATMUL", "CAST", "CONCATENATION", "CONV_2D", "CUMSUM", "DEQUANTIZE"),
-        *("DIV", "ELU", "EMBEDDING_LOOKUP", "EXP", "FLOOR", "FULLY_CONNECTED", "GATHER", "GELU", "GREATER"),
-        *("HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "MAXIMUM", "MEAN", "MINIMUM", "MUL", "NEG", "PAD", "POW"),
-        *("QUANTIZE", "REDUCE_MAX", "RELU", "RELU6", "RESHAPE", "REVERSE_V2", "RSQRT", "SELECT_V2", "SLICE"),
-        *("SOFTMAX", "SPLIT", "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB", "SUM", "TANH"),
-        *("TILE", "TRANSPOSE"),
+        *("ABS", "ADD", "ADD_N", "ARG_MAX", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CAST", "CONCATENATION", "CONV_2D"),
+        *("COS", "CUMSUM", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DIV", "ELU", "EMBEDDING_LOOKUP", "EQUAL", "EXP"),
+        *("FLOOR", "FULLY_CONNECTED", "GATHER", "GELU", "GREATER", "HARD_SWISH", "LEAKY_RELU", "LESS", "LOG"),
+        *("LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "NEG", "ONE_HOT", "PACK", "PAD", "POW"),
+        *("QUANTIZE", "REDUCE_MAX", "REDUCE_MIN", "RELU", "RELU6", "RESHAPE", "RESIZE_BILINEAR", "REVERSE_V2"),
+        *("RSQRT", "SELECT_V2", "SIN", "SLICE", "SOFTMAX", "SPLIT", "SQRT", "SQUARE", "SQUARED_DIFFERENCE"),
+        *("STRIDED_SLICE", "SUB", "SUM", "TANH", "TILE", "TOPK_V2", "TRANSPOSE", "TRANSPOSE_CONV"),
     }
 )
 _TYPES = frozenset({"float32", "float16", "int32", "int8", "uint8", "int4", "bool"})
@@ -35,6 +36,12 @@ def _half_table(operator: Operator) -> bool:
     if operator.kind == "DEQUANTIZE":
         return operator.inputs[0].dtype == "float16" and "EMBEDDING_LOOKUP" in operator.read_by
     return operator.kind == "EMBEDDING_LOOKUP" and operator.inputs[1].stored == "float16"
+
+
+def _scalar_beside_a_tensor(operator: Operator) -> bool:
+    """A computed scalar that is broadcast; among themselves scalars are taken."""
+    scalars = [tensor for tensor in operator.inputs if tensor.shape == () and not tensor.constant]
+    return len(operator.inputs) == 2 and bool(scalars) and any(tensor.shape for tensor in operator.outputs)
 
 
 def _blocks(operator: Operator, kind: str) -> bool:
@@ -86,10 +93,10 @@ _REFUSED = (
     ),
     Rule(
         "refused",
-        "a computed tensor without dimensions",
-        "Keep the reduced dimensions (keep_dims).",
+        "a computed tensor without dimensions beside one that has some",
+        "Keep the reduced dimensions (keep_dims), or reshape it.",
         _MEASURED,
-        lambda op: () in computed_shapes(op),
+        lambda op: op.kind != "RESHAPE" and _scalar_beside_a_tensor(op),
     ),
     Rule(
         "refused",
@@ -109,13 +116,21 @@ _WRONG = (
     ),
     Rule(
         "wrong",
-        "the parts of a SPLIT come out wrong, silently",
+        "the parts of a SPLIT, put together again, keep the old order, silently",
         "Cut the parts with SLICE, or compute them by separate operators.",
         _MEASURED,
-        lambda op: op.kind == "SPLIT",
+        # Where one part at most is read by a CONCATENATION they come out right: export_tflite's graphs rely on it.
+        lambda op: op.kind == "SPLIT" and op.read_by.count("CONCATENATION") > 1,
     ),
 )
 _FATAL = (
+    Rule(
+        "fatal",
+        "a custom operator: the runtime cannot load the file",
+        "Convert without custom and TensorFlow operators (allow_custom_ops, SELECT_TF_OPS).",
+        "tests/delegation/test_foreign.py, ai-edge-litert 2.3.0, 2026-11-20",
+        lambda op: op.kind.startswith("CUSTOM"),
+    ),
     Rule(
         "fatal",
         "a product of a tensor with itself: the runtime aborts",
@@ -126,13 +141,13 @@ _FATAL = (
     Rule(
         "fatal",
         "an embedding table with a scale a block: the runtime aborts",
-        "Give the recipe options: {embeddings: int8}.",
+        "Give the recipe options: {embeddings: int4_row} (a scale a row), or int8.",
         _RECIPES,
         lambda op: _blocks(op, "EMBEDDING_LOOKUP"),
     ),
     Rule(
         "fatal",
-        "weights with a scale a block: the runtime aborts",
+        "weights with a scale a block: the runtime crashes or computes them wrongly",
         "Give the recipe options: {block_size: 0}, a scale a channel.",
         _RECIPES,
         lambda op: _blocks(op, "FULLY_CONNECTED"),
@@ -146,4 +161,4 @@ _FATAL = (
     ),
 )
 
-LITERT = Profile("litert-2.3", (*_REFUSED, *_FATAL, *_WRONG), measurable=True)
+LITERT = Profile("litert-2.3", (*_FATAL, *_REFUSED, *_WRONG), measurable=True)

@@ -128,6 +128,6 @@ def _summary(entry: dict[str, Any]) -> str:
     said = [f"{p['delegated']} of {p['total']} by {name}" for name, p in entry["predicted"].items()]
     for precision, found in (entry["measured"] or {}).items():
         difference = "NaN" if found["rel_diff"] is None else f"{found['rel_diff']:.1e}"
-        result = "failed" if found["error"] else f"difference {difference}"
+        result = "failed" if found["error"] else "unproven" if found["unproven"] else f"difference {difference}"
         said.append(f"{found['delegated']} on the GPU in {precision}, {result}")
     return "; ".join(said)

@@ -48,7 +48,10 @@ def memory(
 
 def partition(
     file: _Model,
-    max_memory_mb: Annotated[float, typer.Option(min=1.0, help="What each part may need, in MB of 1,000,000 bytes.")],
+    max_memory_mb: Annotated[
+        float,
+        typer.Option(min=1.0, help="What each part may need beside the process itself, in MB of 1,000,000 bytes."),
+    ],
     output: Annotated[Path, typer.Option(help="Folder to write; it must not exist, or be empty.")],
     as_json: _AsJson = False,
 ) -> None:

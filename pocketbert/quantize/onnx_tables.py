@@ -8,6 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from pocketbert.errors import ParamsError
 from pocketbert.quantize.blocks import pack, quantize_blocks
 from pocketbert.quantize.onnx_graph import MICROSOFT, import_domain, lookups
 from pocketbert.quantize.options import INT4_TABLE_BLOCK, Tables
@@ -25,8 +26,11 @@ def quantize_tables(model: onnx.ModelProto, tables: Tables, kept: Collection[str
     """Store the tables as asked, but those that a node named in `kept` reads; returns how many lookups changed.
 
     int8 has one scale a row and needs standard operators only (Gather, Cast, Mul). int4 has one scale a block of 32
-    and needs ONNX Runtime's GatherBlockQuantized; rows that 32 does not divide stay int8.
+    and needs ONNX Runtime's GatherBlockQuantized; rows that 32 does not divide stay int8. Raises ParamsError for
+    int4_row, which it does not read.
     """
+    if tables == "int4_row":
+        raise ParamsError("embeddings: int4_row is for TFLite alone", "Give an ONNX recipe embeddings: int4.")
     found = lookups(model)
     kept_tables = {node.input[0] for node in found if node.name in kept}
     changed = [node for node in found if node.input[0] not in kept_tables] if tables != "float" else []

@@ -7,7 +7,7 @@ from pydantic import Field
 from pocketbert.errors import ParamsError
 from pocketbert.params import Section
 
-Tables = Literal["float", "fp16", "int8", "int4"]
+Tables = Literal["float", "fp16", "int8", "int4", "int4_row"]
 # Values of an embedding row that share a scale in int4 tables.
 INT4_TABLE_BLOCK = 32
 
@@ -20,7 +20,7 @@ class RecipeOptions(Section):
     # function is called.
     exclude: tuple[str, ...] | Literal["auto"] = ()
     # How the embedding tables are stored (most of a small BERT's bytes): int8 with one scale a row, int4 with
-    # one a block of 32.
+    # one a block of 32, int4_row (TFLite) with one a row, which GPUs take.
     embeddings: Tables = "int8"
 
     @property

@@ -159,6 +159,8 @@ def _add_tables(manager: RecipeManager, options: RecipeOptions, model: bytes) ->
         manager.add_quantization_config(".*", _LOOKUP, None, AlgorithmName.NO_QUANTIZE)
     elif options.embeddings == "fp16":
         manager.add_weight_only_config(".*", _LOOKUP, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
+    elif options.embeddings == "int4_row":
+        manager.add_dynamic_config(".*", _LOOKUP, 4)
     # Blocks have to divide the rows.
     elif options.embeddings == "int8" or any(width % INT4_TABLE_BLOCK for width in table_widths(model)):
         manager.add_dynamic_config(".*", _LOOKUP, 8)

@@ -71,6 +71,8 @@ class Measured(_Record):
     right: bool | None
     whole: bool
     error: str | None
+    # Why there is nothing to compare the result with.
+    unproven: str | None = None
 
 
 class DelegatedArtifact(_Record):
@@ -94,6 +96,11 @@ class Delegations(_Record):
     def profiles(self) -> list[str]:
         """Names of the rules."""
         return list(next(iter(self.artifacts.values())).predicted) if self.artifacts else []
+
+    @property
+    def precisions(self) -> list[str]:
+        """In which any artifact was run, in the order of the file."""
+        return list(dict.fromkeys(name for a in self.artifacts.values() for name in a.measured or {}))
 
     @property
     def adapter(self) -> Placed | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pocketbert.errors import DeviceError, ParamsError
 from pocketbert.report.latency import SMALLEST_DIFFERENCE, LatencyComparison, Rounds, compare_latencies
-from pocketbert.report.sources import Benchmark, read_benchmark, read_rounds
+from pocketbert.report.sources import Benchmark, MeasuredRow, read_benchmark, read_rounds
 
 # Facts of a device that latencies depend on. Others (its load, its free memory) differ from one minute to the next.
 _CONDITIONS = ("processor", "cores", "os", "governor")
@@ -21,9 +21,13 @@ class MeasuredRun:
     rounds: Mapping[str, Rounds]
 
     def md5(self, key: str) -> str | None:
-        """MD5 of the file that was measured under this key (an artifact's name, with "@gpu-..." on a GPU)."""
-        artifact = key.partition("@")[0]
-        return next((row.md5 for row in self.benchmark.rows if row.artifact == artifact), None)
+        """MD5 of the file that was measured under this name (an artifact's, with "@gpu-..." on a GPU)."""
+        row = self.row(key)
+        return row.md5 if row else None
+
+    def row(self, key: str) -> MeasuredRow | None:
+        """The row of this name, failed or not."""
+        return next((row for row in self.benchmark.rows if row.measurement == key), None)
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,15 @@ class NightChange:
 def compare_nights(before: MeasuredRun, after: MeasuredRun, noise: float) -> Iterator[NightChange]:
     """Changes of the files of equal MD5 that had figures before.
 
-    Other than in `compare_runs`, a difference that all files share counts: here it is the device that is judged.
+    Other than in `compare_runs`, by which `publish` judges files, a difference that all files share counts: here it is
+    the device that is judged. Both judge a pair by `compare_latencies`.
     `noise` (a share: 0.05 is 5 %) stands for the drift from night to night, which the rounds of one night do not tell.
     """
-    errors = {row.artifact: row.error for row in after.benchmark.rows}
     for key, rounds in before.rounds.items():
-        if before.md5(key) == after.md5(key):
+        row = after.row(key)
+        # A row that is gone is one that the device is not meant to run any more.
+        if row is not None and row.md5 == before.md5(key):
             comparison = None
             if key in after.rounds:
                 comparison = compare_latencies(rounds, after.rounds[key], interleaved=False, smallest=noise)
-            yield NightChange(key, after.benchmark.name, comparison, errors.get(key.partition("@")[0]))
+            yield NightChange(key, after.benchmark.name, comparison, row.error)

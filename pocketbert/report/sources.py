@@ -57,6 +57,11 @@ class EvaluatedRow(Record):
     vocabulary_tokens: int | None = None
 
 
+def measurement_name(artifact: str, gpu_precision: str | None) -> str:
+    """What was measured on a device: the artifact, or the artifact on a GPU in a precision."""
+    return artifact if gpu_precision is None else f"{artifact}@gpu-{gpu_precision}"
+
+
 class MeasuredRow(Record):
     """One artifact of a results/benchmark/<device>/benchmark.json."""
 
@@ -90,6 +95,11 @@ class MeasuredRow(Record):
     latency_p99_ms: float | None = None
     temperature_max_c: float | None = None
     throttled: bool | None = None
+
+    @property
+    def measurement(self) -> str:
+        """The row's name on its device (`measurement_name`)."""
+        return measurement_name(self.artifact, self.gpu_precision)
 
 
 class Benchmark(Record):

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pocketbert.errors import PocketBertError
-from pocketbert.report.sources import Benchmark, EvaluatedRow, MeasuredRow
+from pocketbert.report.sources import Benchmark, EvaluatedRow, MeasuredRow, measurement_name
 
 TEACHER, STUDENT = "teacher", "student"
 
@@ -86,8 +86,8 @@ class ResultRow(BaseModel):
 
     @property
     def measurement(self) -> str:
-        """What was measured on the device: the artifact, or the artifact on a GPU in a precision."""
-        return self.artifact if self.gpu_precision is None else f"{self.artifact}@gpu-{self.gpu_precision}"
+        """The row's name on its device (`measurement_name`)."""
+        return measurement_name(self.artifact, self.gpu_precision)
 
 
 def join_rows(evaluated: Sequence[EvaluatedRow], benchmarks: Iterable[Benchmark]) -> list[ResultRow]:

@@ -17,6 +17,8 @@ _FILES = ("benchmark.json", "latencies.parquet")
 # Earlier states that are looked through for a device.
 _LOOKED_BACK = 50
 
+NO_REGRESSION = "none"
+
 _log = logging.getLogger("pocketbert")
 
 
@@ -44,7 +46,7 @@ def judge_devices(store: Store, state: str, benchmarked: Path) -> dict[str, dict
 def summary(verdicts: dict[str, dict[str, Any]]) -> str:
     """One line for a tag of the run."""
     slower = [f"{artifact} on {device}" for device, found in verdicts.items() for artifact in found["regressions"]]
-    return ", ".join(slower) or "none"
+    return ", ".join(slower) or NO_REGRESSION
 
 
 def write_verdicts(verdicts: dict[str, dict[str, Any]], path: Path) -> None:

@@ -9,11 +9,12 @@ from typer.testing import CliRunner
 
 from pocketbert.cli import app
 from pocketbert.delegation.analyze import Delegation, analyze, find_profile, predict_file
+from pocketbert.devices.agent.litert_log import NoGpu, read_placement
 from pocketbert.errors import CheckpointError, DeviceError, ParamsError
 from pocketbert.export.token_axis import restore_token_axis
 from pocketbert.runtimes.base import Precision
 from pocketbert.runtimes.isolated import run_isolated
-from pocketbert.runtimes.litert_log import NoGpuError, read_placement
+from pocketbert.runtimes.litert_log import NoGpuError
 from tests.delegation.graphs import WIDTH, convert, rows_beside_a_constant
 from tests.delegation.profiled import profiled
 from tests.export.trained import MAIN_FAMILIES, exported
@@ -112,7 +113,7 @@ def test_rules_alone_need_no_gpu(stock: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_silent_runtime_is_no_gpu() -> None:
-    with pytest.raises(NoGpuError, match="no GPU"):
+    with pytest.raises(NoGpu, match="no GPU"):
         read_placement("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n", 3)
 
 

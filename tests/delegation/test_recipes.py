@@ -7,6 +7,7 @@ import pytest
 
 from pocketbert.artifacts import read_artifact
 from pocketbert.delegation.analyze import Delegation, analyze, find_profile
+from pocketbert.delegation.operators import read_operators
 from pocketbert.delegation.rows import real_rows
 from pocketbert.export.token_axis import restore_token_axis
 from pocketbert.quantize.calibration import CalibrationRows
@@ -19,7 +20,7 @@ from pocketbert.quantize.recipes_tflite import (
     weight_only_wi8_afp32,
 )
 from tests.delegation.graphs import convert, rows_beside_a_constant
-from tests.export.trained import exported, make_texts
+from tests.export.trained import MAIN_FAMILIES, exported, make_texts
 
 LITERT = find_profile("litert-2.3")
 
@@ -32,9 +33,12 @@ def ask(path: Path, **options: object) -> Delegation:
     return analyze(path, LITERT, **options)  # type: ignore[arg-type]
 
 
-def test_dynamic_int8_is_whole_and_right_against_the_same_weights_in_floating_point(gpu: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", MAIN_FAMILIES)
+def test_dynamic_int8_is_whole_and_right_against_the_same_weights_in_floating_point(
+    family: str, gpu: str, tmp_path: Path
+) -> None:
     """The CPU rounds the activations at every run, the GPU does not: they differ, and the GPU is right."""
-    dynamic_wi8_afp32(source(), tmp_path / "model.tflite", RecipeOptions(), None)
+    dynamic_wi8_afp32(exported(family).tflite / "model.tflite", tmp_path / "model.tflite", RecipeOptions(), None)
     found = ask(tmp_path / "model.tflite")
     (measured,) = found.measurements
     assert found.whole and found.agreed
@@ -86,9 +90,12 @@ def test_what_is_fatal_by_the_rules_kills_the_run(gpu: str, tmp_path: Path, kind
     assert found.agreed and not found.whole
 
 
-def test_int4_a_channel_is_the_cure(gpu: str, tmp_path: Path) -> None:
+def test_int4_with_a_scale_a_row_and_a_channel_is_the_cure(gpu: str, tmp_path: Path) -> None:
+    """In tables and in weights; so is int8 in tables."""
     path = tmp_path / "model.tflite"
-    dynamic_wi4_afp32(source(), path, TfliteDynamicInt4Options(embeddings="int8", block_size=0), None)
+    dynamic_wi4_afp32(source(), path, TfliteDynamicInt4Options(embeddings="int4_row", block_size=0), None)
+    stored = {op.kind: op.inputs[1].dtype for op in read_operators(path) if op.kind == "EMBEDDING_LOOKUP"}
+    assert stored == {"EMBEDDING_LOOKUP": "int4"}
     found = ask(path)
     assert found.whole and found.agreed
     assert found.measurements[0].rel_diff is not None and found.measurements[0].rel_diff < 1e-4

@@ -45,13 +45,13 @@ def test_real_rows_are_right_on_the_gpu(gpu: str, tmp_path: Path, monkeypatch: p
     metrics, document = run(monkeypatch, tmp_path, True, rows=4)
     entry = document["artifacts"]["tflite-fp32"]
     assert document["missing"] is None and entry["agreed"]
-    for precision in ("fp32", "fp16"):
+    for precision in ("fp32", "fp16_sums_fp32"):
         found = entry["measured"][precision]
         assert found["whole"] and found["right"] and found["kind"] == "real" and found["rows"] == 4
         assert found["placement"]["adapter"] == gpu
     headline = metrics["tflite-fp32"]
     assert headline["delegated_ops"] == headline["total_ops"] == headline["predicted_ops_litert-2_3"]
-    assert headline["rel_diff_fp32"] < 1e-5 < headline["rel_diff_fp16"] < 1e-2
+    assert headline["rel_diff_fp32"] < 1e-5 < headline["rel_diff_fp16_sums_fp32"] < 1e-2
 
 
 def test_software_is_refused_where_the_device_does_not_allow_it(

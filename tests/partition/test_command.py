@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -68,5 +69,11 @@ def test_predict_keeps_a_limit(bert: Artifact, tmp_path: Path, monkeypatch: pyte
     assert parts["labels"] == whole["labels"]
     assert len(list((tmp_path / ".pocketbert/parts").glob("*/part-*.tflite"))) == 2
     (tmp_path / "devices.yaml").write_text("devices: {local: {kind: local, limits: {max_memory_mb: 2}}}\n")
-    with pytest.raises(ParamsError, match="does not fit into 2 MB"):
+    with pytest.raises(ParamsError, match="does not fit into 2 MB") as raised:
         run("predict", "--model", bert.folder, "--text", "w1")
+    # What the error asks for can be given, and is enough.
+    smallest = re.findall(r"Set max_memory_mb to (\S+) or more", str(raised.value))[0]
+    limits = f"{{max_memory_mb: {smallest}}}"
+    (tmp_path / "devices.yaml").write_text(f"devices: {{local: {{kind: local, limits: {limits}}}}}\n")
+    smallest_parts = json.loads(run("predict", "--model", bert.folder, "--text", "w1 w5 w9", "--json"))
+    assert smallest_parts["labels"] == whole["labels"]

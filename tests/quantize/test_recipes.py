@@ -58,7 +58,9 @@ def test_every_recipe_takes_a_list_and_auto_to_exclude_and_a_form_of_tables(kind
 
 def test_the_old_spelling_of_a_choice_of_tables_is_refused() -> None:
     params = RecipeParams(format="tflite", recipe="fp16", options={"embeddings": True})
-    with pytest.raises(ParamsError, match=r"options\.embeddings = True: .*'float', 'fp16', 'int8' or 'int4'"):
+    with pytest.raises(
+        ParamsError, match=r"options\.embeddings = True: .*'float', 'fp16', 'int8', 'int4' or 'int4_row'"
+    ):
         find_recipe("v", params)
 
 

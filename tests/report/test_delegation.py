@@ -28,7 +28,14 @@ def document(measured: bool) -> dict[str, Any]:
     run = {"placement": placement, "rel_diff": 5e-6, "limit": 1e-4, "dequantized": False, "right": True, "whole": True,
            "error": None}  # fmt: skip
     killed = run | {"placement": None, "rel_diff": None, "right": None, "error": "killed by <SIGABRT>"}
-    entry = {"md5": "0" * 32, "predicted": predicted, "measured": {"fp32": run, "fp16": killed}, "agreed": True}
+    same = run | {"rel_diff": None, "limit": None, "right": None, "whole": False, "unproven": "all rows give the same"}
+    runs = {"fp32": run, "fp16": killed, "fp16_sums_fp32": same}
+    entry = {
+        "md5": "0" * 32,
+        "predicted": predicted,
+        "measured": runs,
+        "agreed": True,
+    }
     if not measured:
         entry |= {"measured": None, "agreed": None}
     missing = None if measured else "devices.yaml gives local no gpu"
@@ -50,6 +57,7 @@ def test_the_page_shows_counts_results_and_cures(tmp_path: Path) -> None:
     assert "killed by &lt;SIGABRT&gt;" in html
     assert "export_tflite.profile: embeddings" in html
     assert "agree" in html
+    assert "GPU, fp16_sums_fp32" in html and "not proven: all rows give the same" in html
 
 
 def test_a_prediction_is_said_to_be_one(tmp_path: Path) -> None:

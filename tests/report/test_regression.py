@@ -4,7 +4,7 @@ import pytest
 
 from pocketbert.report.latency_runs import MeasuredRun
 from pocketbert.report.regression import NightChange, compare_nights
-from pocketbert.report.sources import Benchmark
+from pocketbert.report.sources import Benchmark, MeasuredRow
 
 UNKNOWN = dict.fromkeys(
     ("runtime", "accelerator", "latency_p50_ms", "latency_p90_ms", "latency_p50_ci_ms", "memory_baseline_bytes",
@@ -50,3 +50,27 @@ def test_what_can_not_be_measured_any_more_is_a_regression() -> None:
 def test_another_file_and_a_new_one_are_not_compared() -> None:
     assert compare(night(one=10.0), night(md5="b", one=99.0)) == []
     assert [change.artifact for change in compare(night(one=10.0), night(one=10.0, two=99.0))] == ["one"]
+
+
+def test_an_error_is_that_of_the_processor_or_of_the_gpu_and_not_the_others() -> None:
+    """A file has a row for each; the names of their rounds tell them apart."""
+    before, after = night(one=10.0, **{"one@gpu-fp16": 5.0}), night()
+    rows = [{**row.model_dump(), "error": "out of memory"} for row in after.benchmark.rows[:1]]
+    rows.append({**rows[0], "gpu_precision": "fp16", "error": "the driver crashed"})
+    after = MeasuredRun(after.benchmark.model_copy(update={"rows": [MeasuredRow(**row) for row in rows]}), {})
+    rows = [{**row, "error": None} for row in rows]
+    before = MeasuredRun(
+        before.benchmark.model_copy(update={"rows": [MeasuredRow(**row) for row in rows]}), before.rounds
+    )
+    assert [(change.artifact, change.error) for change in compare(before, after)] == [
+        ("one", "out of memory"),
+        ("one@gpu-fp16", "the driver crashed"),
+    ]
+
+
+def test_a_row_that_is_gone_says_so() -> None:
+    """A GPU that is taken out of devices.yaml has no row any more."""
+    before = night(one=10.0)
+    rows = [before.benchmark.rows[0].model_copy(update={"gpu_precision": "fp16"})]
+    gpu = MeasuredRun(before.benchmark.model_copy(update={"rows": rows}), {"one@gpu-fp16": before.rounds["one"]})
+    assert compare(gpu, night(one=10.0)) == []

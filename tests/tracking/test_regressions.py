@@ -7,9 +7,8 @@ from typing import Any
 
 from tests.report.test_latency_runs import write_run
 
-from .test_publish import Connect, artifact_names, built, built_once, everything, lock_entry, publish, write_lock
-
-__all__ = ["built", "built_once"]
+from .built import artifact_names, everything, lock_entry, publish, write_lock
+from .test_publish import Connect
 
 BOARD = Path("results/benchmark/board")
 
