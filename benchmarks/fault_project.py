@@ -12,10 +12,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -130,11 +132,22 @@ class FaultProject:
             command, cwd=self.root, env=self.environment, check=True, capture_output=True, text=True
         ).stdout
 
-    def start(self, prefix: Sequence[str] = ()) -> float:
-        """`make up`, below another command where there is a prefix; returns the seconds until it was ready."""
+    def dvc_status(self) -> str:
+        """What `dvc status` says, when no scheduled look at the data holds DVC's lock."""
+        for _ in range(10):
+            done = subprocess.run(
+                ["dvc", "status"], cwd=self.root, env=self.environment, capture_output=True, text=True
+            )
+            if "Unable to acquire lock" not in done.stderr:
+                break
+            time.sleep(1)
+        return done.stdout + done.stderr
+
+    def start(self) -> float:
+        """`make up`; returns the seconds until it was ready."""
         log = (self.root / "up.log").open("ab")
         before = log.tell()
-        command = [*prefix, sys.executable, "-m", "flows.up"]
+        command = [sys.executable, "-m", "flows.up"]
         self.up = subprocess.Popen(
             command, cwd=self.root, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -160,13 +173,31 @@ class FaultProject:
         """Have the worker build everything for a seed; returns the flow run's id."""
         deployment = self.post("deployments/name/rebuild/rebuild")
         overrides = [f"prepare.seed={seed}", f"distill.seed={seed}", "prepare.path=data/raw/tiny.csv"]
-        body = {"parameters": {"overrides": overrides}}
+        # With a key, a request that was asked again makes no second run.
+        body = {"parameters": {"overrides": overrides}, "idempotency_key": str(uuid4())}
         return str(self.post(f"deployments/{deployment['id']}/create_flow_run", body)["id"])
+
+    def every_minute(self) -> None:
+        """Have watch_data start each minute; called before `start`."""
+        path = self.root / "prefect.yaml"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("interval: 600", 'cron: "* * * * *"'), encoding="utf-8")
+
+    def scheduled(self) -> list[dict[str, Any]]:
+        """Runs of schedules that were started."""
+        body = {"flow_runs": {"deployment_id": {"is_null_": False}}, "limit": 200}
+        return [run for run in self.post("flow_runs/filter", body) if run["auto_scheduled"] and run["run_count"]]
 
     def post(self, path: str, body: Any = None) -> Any:
         """The answer of Prefect's server, which may be busy for a moment."""
         for attempt in range(20):
-            answer = self.api.get(path) if body is None else self.api.post(path, json=body)
+            try:
+                answer = self.api.get(path) if body is None else self.api.post(path, json=body)
+            except httpx.TimeoutException:
+                print(f"{path}: no answer within 60 s", flush=True)
+                if attempt == 2:
+                    raise
+                continue
             if answer.status_code != 503:
                 break
             time.sleep(0.2 * attempt)
@@ -191,6 +222,13 @@ class FaultProject:
         """Rows of MLflow's data base."""
         with closing(sqlite3.connect(f"file:{self.root / 'mlflow.db'}?mode=ro", uri=True, timeout=30)) as database:
             return database.execute(sql).fetchall()
+
+
+def doubled(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Times of a schedule that have two runs, and runs that were started twice."""
+    times = Counter((run["deployment_id"], run["expected_start_time"]) for run in runs)
+    found = [f"{when} has {n} runs" for (_, when), n in times.items() if n > 1]
+    return found + [f"{run['name']} was started {run['run_count']} times" for run in runs if run["run_count"] > 1]
 
 
 def _free_port() -> int:

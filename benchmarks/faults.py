@@ -1,6 +1,6 @@
 """SIGKILL of each process at random moments of a rebuild, and what the next rebuild then finds.
 
-    python benchmarks/faults.py [--moments 20] [--victims stage dvc flow worker prefect mlflow up]
+    python benchmarks/faults.py [--moments 20] [--victims stage dvc flow worker prefect mlflow up] [--after 2 8]
 
 Prints a line a moment and a table; exits 1 where anything was left, lost, doubled or wrong (docs/reliability.md).
 """
@@ -15,10 +15,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from benchmarks.fault_project import STEPS, FaultProject, wait_for
+from benchmarks.fault_project import STEPS, FaultProject, doubled, wait_for
 
 # Words of the command line of each victim, the program and not its guardian.
 VICTIMS = {
@@ -87,14 +88,21 @@ def moment(project: FaultProject, victim: str, seed: int, delay_s: float, outcom
         killed = time.monotonic()
     wait_for(lambda: project.state(run) in _ENDED, _REAPED_S, "the end of the killed run")
     outcome.closed_s.append(time.monotonic() - killed)
-    below = {process.pid for process in psutil.Process(project.up.pid).children(recursive=True)} | {project.up.pid}
     # What belongs to the run itself is below the worker, and gone a moment after its state.
-    wait_for(lambda: not [p for p in project.processes() if p.pid not in below], 5, "the end of orphans")
+    wait_for(lambda: not orphans(project), 5, "the end of orphans")
     started = time.monotonic()
     again = project.rebuild(seed)
     wait_for(lambda: project.state(again) in _ENDED, 300, "the next rebuild")
     outcome.next_s.append(time.monotonic() - started)
     check(project, again, seed)
+
+
+def orphans(project: FaultProject) -> list[psutil.Process]:
+    """Processes of the project that `make up` has not below it."""
+    # In this order: what `make up` starts meanwhile is no orphan.
+    found = project.processes()
+    below = {process.pid for process in psutil.Process(project.up.pid).children(recursive=True)} | {project.up.pid}
+    return [process for process in found if process.pid not in below]
 
 
 def check(project: FaultProject, run: str, seed: int) -> None:
@@ -109,7 +117,7 @@ def check(project: FaultProject, run: str, seed: int) -> None:
     ]
     if half:
         raise AssertionError(f"half-made outputs: {half}")
-    if "up to date" not in (status := project.run("dvc", "status")):
+    if "up to date" not in (status := project.dvc_status()):
         raise AssertionError(f"dvc status: {status}")
 
 
@@ -134,6 +142,22 @@ def check_records(project: FaultProject) -> list[str]:
     return problems + [f"state {name} has {n} parent runs" for name, n in states if n != 1]
 
 
+def check_schedule(project: FaultProject) -> list[str]:
+    """What is wrong with the runs of the schedule."""
+    runs = project.scheduled()
+    print(f"{len(runs)} runs by the schedule: {sorted(run['state_name'] for run in runs)}")
+    return doubled(runs) or ([] if runs else ["the schedule started nothing"])
+
+
+def faultless(project: FaultProject) -> float:
+    """Seconds of a rebuild that nothing is done to."""
+    run = project.rebuild(0)
+    span_s = wait_for(lambda: project.state(run) in _ENDED, 300, "the first rebuild")
+    check(project, run, 0)
+    print(f"a rebuild without a fault takes {span_s:.0f} s", flush=True)
+    return span_s
+
+
 def running(project: FaultProject) -> list[str]:
     """Runs that are shown as running although nothing runs."""
     body = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
@@ -148,30 +172,35 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--moments", type=int, default=20)
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=list(VICTIMS))
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--after", type=float, nargs="+", help="seconds of the moments, one a victim, none at random")
+    parser.add_argument("--minutely", action="store_true", help="with a schedule, no time of which may be run twice")
     options = parser.parse_args(arguments)
     generator = random.Random(options.seed)
     outcomes: dict[str, Outcome] = defaultdict(Outcome)
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
         project = FaultProject(Path(folder) / "project")
+        if options.minutely:
+            project.every_minute()
         print(f"make up was ready after {project.start():.0f} s", flush=True)
         try:
-            run = project.rebuild(0)
-            span_s = wait_for(lambda: project.state(run) in _ENDED, 300, "the first rebuild")
-            check(project, run, 0)
-            print(f"a rebuild without a fault takes {span_s:.0f} s", flush=True)
-            for seed in range(1, options.moments * len(options.victims) + 1):
-                victim = options.victims[(seed - 1) % len(options.victims)]
-                delay_s = generator.uniform(0, span_s)
+            if options.after:
+                moments = list(zip(options.victims, options.after, strict=True))
+            else:
+                span_s = faultless(project)
+                moments = [(v, generator.uniform(0, span_s)) for _ in range(options.moments) for v in options.victims]
+            for seed, (victim, delay_s) in enumerate(moments, 1):
                 try:
                     moment(project, victim, seed, delay_s, outcomes[victim])
                     word = "right"
-                except (AssertionError, TimeoutError, RuntimeError, OSError) as error:
+                except (AssertionError, TimeoutError, RuntimeError, OSError, httpx.HTTPError) as error:
                     word = f"WRONG: {error}"
                     outcomes[victim].failures.append(f"{delay_s:.1f} s: {error}")
                     if project.up.poll() is not None:
                         project.start()
                 print(f"{victim:<8}{delay_s:6.1f} s  {word}", flush=True)
             problems = check_records(project)
+            if options.minutely:
+                problems += check_schedule(project)
         finally:
             project.stop()
     print(f"\n{'victim':<10}{'kills':>6}{'missed':>8}{'wrong':>7}{'closed after, max':>20}{'next rebuild, max':>20}")

@@ -23,25 +23,22 @@ import psutil
 
 ROUNDS, RUNS = 3, 200
 
-_PUBLISH = """
-import sys, time
-from pathlib import Path
+_PAST = """
+import sys
 from pocketbert.params import load_params
-from pocketbert.tracking.store import Store, import_mlflow
-from stages.publish import Inputs, Outputs, publish
-import_mlflow()
-params = load_params()
-store, wanted = Store(params.publish), int(sys.argv[1])
-for number in range(wanted):
+from pocketbert.tracking.store import Store
+store = Store(load_params().publish)
+for number in range(int(sys.argv[1])):
     run = store.client.create_run(store.experiment_id, tags={"pocketbert.execution_id": f"past-{number}"})
     store.log_points(run.info.run_id, [(1, step, {"loss": 1 / (step + 1)}) for step in range(50)])
     store.end(run.info.run_id, "FINISHED", 2)
-seconds = []
-for _ in range(4):
-    started = time.perf_counter()
-    publish(params, Inputs(), Outputs(Path(sys.argv[2])))
-    seconds.append(time.perf_counter() - started)
-print("took", min(seconds[1:]))
+"""
+_PUBLISH = """
+import sys
+from pathlib import Path
+from pocketbert.params import load_params
+from stages.publish import Inputs, Outputs, publish
+publish(load_params(), Inputs(), Outputs(Path(sys.argv[1])))
 """
 
 
@@ -99,12 +96,20 @@ def flow_beside_dvc(environment: dict[str, str], stages: list[str]) -> list[tupl
     return added
 
 
-def publish_seconds(environment: dict[str, str], past: int, folder: Path) -> float:
-    """Publishing the present state again, in a copy of the store with so many more runs."""
+def publish_seconds(environment: dict[str, str], folder: Path) -> dict[str, tuple[float, float]]:
+    """Publishing the present state again, in a process of its own and into a copy of the store with 200 more runs.
+
+    (seconds by the clock, of the processor), where the store is asked and where nothing was written since.
+    """
     shutil.copy2("mlflow.db", folder / "mlflow.db")
     own = {**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
-    output = run(own, sys.executable, "-c", _PUBLISH, str(past), str(folder / "published"))
-    return float(output.rpartition("took")[2])
+    run(own, sys.executable, "-c", _PAST, str(RUNS))
+    publish = (sys.executable, "-c", _PUBLISH, str(folder / "published"))
+    found = {words: timed(lambda: run(own, *publish)) for words in ("store asked", "nothing written since")}
+    # It remembers each store that it has published to.
+    newest = max(Path(".pocketbert/published").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    newest.unlink()
+    return found
 
 
 def main() -> int:
@@ -116,7 +121,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        few, many = (publish_seconds(environment, past, folder) for past in (0, RUNS))
+        published = publish_seconds(environment, folder)
         ready, ready_cpu, process = up(environment, folder / "up.log")
         try:
             api = {"PREFECT_API_URL": f"http://127.0.0.1:{ports['PREFECT_PORT']}/api"}
@@ -128,8 +133,9 @@ def main() -> int:
     print(f"load of the machine            {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores")
     print(f"flow beside dvc, a stage       {wall:.2f} s ({processor:.2f} s cpu), at most 1.5")
     print(f"make up is ready after         {ready:.0f} s ({ready_cpu:.0f} s cpu), at most 30")
-    print(f"publish of an unchanged state  {few:.2f} s, with {RUNS} more runs {many:.2f} s, at most 2")
-    return int(wall > 1.5 or ready > 30 or many > 2)
+    for words, (seconds, used) in published.items():
+        print(f"publish, {words:<22}{seconds:.2f} s ({used:.2f} s cpu), with {RUNS} more runs; unchanged at most 2")
+    return int(wall > 1.5 or ready > 30 or published["nothing written since"][0] > 2)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.outcome import sentence
+from flows.servers import MODEL_PAGES
 from pocketbert.errors import ParamsError
 from pocketbert.params import read_yaml
 
@@ -121,4 +122,4 @@ def summary(experiments: Sequence[Experiment], page: str | None) -> str:
     if page is None or not runs:
         return f"{table}\n"
     asked = f"runs={json.dumps(runs, separators=(',', ':'))}&experiments={json.dumps([where])}".replace('"', "%22")
-    return f"[Compare them in MLflow]({page}/#/compare-runs?{asked})\n\n{table}\n"
+    return f"[Compare them in MLflow]({page}/#/compare-runs?{asked}&{MODEL_PAGES})\n\n{table}\n"

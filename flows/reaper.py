@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Container
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,7 +34,10 @@ from pocketbert.tracking.spool import has_left_behind
 FLOWS = ["rebuild", "watch_data", "sweep", "benchmark_devices"]
 _PROCESS, _HOST = "pocketbert.process", "pocketbert.host"
 _UNFINISHED = ["PENDING", "RUNNING", "CANCELLING"]
+_ENDED = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 _PERIOD_S = 20
+# So long a worker may take to say how a run ended.
+_CONFIRM_S = 10
 # A worker needs seconds from Pending to the flow's first line; then a run without a process has none any more.
 _UNANNOUNCED_S = 80
 
@@ -57,14 +59,28 @@ def find_dead(client: SyncPrefectClient) -> dict[UUID, FlowRun]:
     return {run.id: run for run in runs if _is_dead(run)}
 
 
+def find_left(client: SyncPrefectClient) -> set[UUID]:
+    """Unfinished tasks of runs that have ended: a worker tells of a killed run, but not of its tasks."""
+    tasks = client.read_task_runs(
+        flow_filter=FlowFilter.model_validate({"name": {"any_": FLOWS}}),
+        flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": _ENDED}}}),
+        task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": _UNFINISHED}}}),
+    )
+    return {task.id for task in tasks}
+
+
 def mark(client: SyncPrefectClient, run: FlowRun) -> None:
     """Crashed, its tasks first: who sees the run end sees theirs, and a reaper killed in between starts anew."""
-    state: Any = Crashed(message="its process ended without a word")
+    state = _gone()
     of_run = {"flow_run_id": {"any_": [run.id]}, "state": {"type": {"any_": _UNFINISHED}}}
     for task in client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(of_run)):
         client.set_task_run_state(task.id, state, force=True)
     client.set_flow_run_state(run.id, state, force=True)
     _log.info("%s is marked Crashed: its process is gone", run.name)
+
+
+def _gone() -> Any:
+    return Crashed(message="its process ended without a word")
 
 
 def _is_dead(run: FlowRun) -> bool:
@@ -91,25 +107,28 @@ def settle() -> None:
 
 
 def main() -> None:
-    """Look every 20 s, or (`--once`) twice."""
+    """Look every 20 s, sooner again where a run is dead, or (`--once`) twice."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     _log.setLevel(logging.INFO)
     settle()
     # A run is marked when it was found dead twice: its worker may be about to say how it ended.
-    before: Container[UUID] = ()
+    before: set[UUID] = set()
     for look in itertools.count():
+        found: set[UUID] = set()
         try:
             with get_client(sync_client=True) as client:
-                dead = find_dead(client)
+                dead, left = find_dead(client), find_left(client)
                 for run in dead.values():
                     if run.id in before:
                         mark(client, run)
-                before = dead
+                for task in left.intersection(before):
+                    client.set_task_run_state(task, _gone(), force=True)
+                before = found = {*dead, *left}
         except (httpx.HTTPError, PrefectException) as error:
             _log.warning("the Prefect server does not answer: %s", error)
         if look and "--once" in sys.argv:
             return
-        time.sleep(_PERIOD_S)
+        time.sleep(_CONFIRM_S if found else _PERIOD_S)
         if has_left_behind(spool_folder()):
             settle()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
 
+from flows.servers import MODEL_PAGES
 from pocketbert.params import load_params
 from pocketbert.redaction import hide_secrets
 from pocketbert.results_table import results_rows
@@ -47,4 +48,5 @@ def _links() -> str:
     if page is None:
         return f"MLflow run `{published['run_id']}` in `{uri}`\n\n{report}"
     run = f"{page}/#/experiments/{published['experiment_id']}/runs/{published['run_id']}"
-    return f"[MLflow run]({run}) · [Report]({run}/artifacts/report/index.html)\n\n{report}"
+    shown = f"{run}/artifacts/report/index.html?{MODEL_PAGES}"
+    return f"[MLflow run]({run}?{MODEL_PAGES}) · [Report]({shown})\n\n{report}"

@@ -14,6 +14,8 @@ from flows.child import below, start_child
 from pocketbert.errors import ParamsError
 
 HOST = "127.0.0.1"
+# MLflow 3 shows its pages for language-model traces else; it remembers the choice.
+MODEL_PAGES = "workflowType=machine_learning"
 # A worker waits for the stage of its flow to end on an interrupt.
 _GRACE_S = 20
 

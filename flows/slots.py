@@ -4,11 +4,9 @@ import fcntl
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-from flows.mend import mend
+from flows.mend import WORKSPACE_LOCK, mend
 
-_LOCK = Path(".pocketbert/workspace.lock")
 # The shortest that Prefect takes: after it, the slot of a killed flow is free again.
 _LEASE_S = 60
 
@@ -27,8 +25,8 @@ def workspace_slot(*, wait: bool = True) -> Iterator[None]:
     """
     from prefect import get_run_logger
 
-    _LOCK.parent.mkdir(exist_ok=True)
-    with _LOCK.open("w") as lock:
+    WORKSPACE_LOCK.parent.mkdir(exist_ok=True)
+    with WORKSPACE_LOCK.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -22,6 +22,9 @@ from pocketbert.redaction import hide_secrets
 
 TEAM_PATH = Path("team.yaml")
 PROFILE_VARIABLE = "POCKETBERT_PROFILE"
+_SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
+# Read by Prefect, by MLflow, by boto3 and s3fs, and by the drivers of PostgreSQL.
+_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "PGSSLROOTCERT")
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]/@]+):(\d{1,5})")
 
 
@@ -38,6 +41,9 @@ def _database(uri: str) -> str:
         raise ValueError("should be postgresql://USER@HOST:PORT/DATABASE")
     if parts.password is not None or hide_secrets(uri) != uri:
         raise ValueError("holds a password, which git would keep: set PGPASSWORD instead")
+    # The two servers' drivers agree on nothing else.
+    if parts.query and parts.query.removeprefix("sslmode=") not in _SSL_MODES:
+        raise ValueError(f"may end in ?sslmode= and one of {', '.join(_SSL_MODES)}, in nothing else")
     return uri
 
 
@@ -94,6 +100,8 @@ class Team(Section):
     s3: ObjectStore = ObjectStore()
     auth: Literal["basic", "none"] = "basic"
     secrets: Path = Path(".pocketbert/secrets.env")
+    # Certificates of the authorities that all servers are checked against; None: the machine's own.
+    ca: Path | None = None
 
     @model_validator(mode="after")
     def _open_only_with_auth(self) -> "Team":
@@ -115,7 +123,15 @@ class Team(Section):
             "MLFLOW_TRACKING_URI": self.mlflow.url,
             "AWS_DEFAULT_REGION": self.s3.region,
             **({"AWS_ENDPOINT_URL_S3": self.s3.endpoint} if self.s3.endpoint else {}),
+            **self._authorities(),
         }
+
+    def _authorities(self) -> dict[str, str]:
+        if self.ca is None:
+            return {}
+        if not self.ca.is_file():
+            raise ParamsError(f"{self.ca} (ca of {TEAM_PATH}) is not there", "Copy the certificates, or correct ca.")
+        return dict.fromkeys(_CA_VARIABLES, str(self.ca.absolute()))
 
     def server_environment(self) -> dict[str, str]:
         """Variables of the two servers, secrets of the data base and of MLflow's sessions among them."""

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from flows.servers import Server, answers, require_free, say
+from flows.servers import MODEL_PAGES, Server, answers, require_free, say
 from flows.team import Team, selected_team, split_address
 from flows.up import POOL, ServerError, create_pool, environment, foreground, register, wait_for_page
 from flows.workspace import clone_name
@@ -38,7 +38,7 @@ def start_servers(servers: list[Server]) -> None:
     wait_for_page(servers, f"{team.mlflow.url}/health")
     say("up", f"ready after {time.monotonic() - started:.0f} s; Ctrl-C ends both")
     say("up", f"Prefect  {team.prefect.url}")
-    say("up", f"MLflow   {team.mlflow.url}")
+    say("up", f"MLflow   {team.mlflow.url}/#/experiments?{MODEL_PAGES}")
 
 
 def start_worker(servers: list[Server]) -> None:
@@ -65,10 +65,9 @@ def _team() -> Team:
 
 def _prefect(team: Team) -> tuple[list[str], dict[str, str]]:
     host, port = split_address(team.prefect.listen)
-    variables = {
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg"
-        + team.prefect.database.removeprefix("postgresql")
-    }
+    # asyncpg's name for libpq's `sslmode` is another one.
+    rest = team.prefect.database.removeprefix("postgresql").replace("?sslmode=", "?ssl=")
+    variables = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg{rest}"}
     if team.auth == "basic":
         variables["PREFECT_SERVER_API_AUTH_STRING"] = os.environ["PREFECT_API_AUTH_STRING"]
     return ["prefect", "server", "start", "--host", host, "--port", port], variables

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import FrameType
 
 from flows.child import start_child
-from flows.servers import HOST, Server, answers, port_from, say
+from flows.servers import HOST, MODEL_PAGES, Server, answers, port_from, say
 from pocketbert.errors import PocketBertError
 
-_START_S = 120
+_START_S = 300
 POOL = "default"
 
 
@@ -66,7 +66,7 @@ def start_all(servers: list[Server]) -> None:
     wait_for_page(servers, f"{mlflow_url}/health")
     say("up", f"ready after {time.monotonic() - started:.0f} s; Ctrl-C ends all")
     say("up", f"Prefect  {prefect_url}")
-    say("up", f"MLflow   {mlflow_url}")
+    say("up", f"MLflow   {mlflow_url}/#/experiments?{MODEL_PAGES}")
     # Last, because nobody waits for it.
     servers.append(Server("reaper", ["flows.reaper"], {"MLFLOW_TRACKING_URI": mlflow_url}))
 

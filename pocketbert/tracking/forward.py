@@ -10,16 +10,13 @@ from standard input, whose end is the end of the stage. The stage does not wait 
 import logging
 import select
 import signal
-import socket
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from pocketbert.params import PublishParams
 from pocketbert.redaction import hide_secrets
 from pocketbert.tracking.delivery import Delivery, deliver_left_behind
-from pocketbert.tracking.location import spool_folder, tracking_uri
+from pocketbert.tracking.location import require_listener, spool_folder, tracking_uri
 from pocketbert.tracking.spool import Spool
 from pocketbert.tracking.store import Store, import_mlflow, patience
 
@@ -82,7 +79,8 @@ class Forwarder:
         return ended or ending
 
     def _open(self) -> Delivery:
-        _require_listener(tracking_uri(self._params))
+        # Before mlflow's import.
+        require_listener(tracking_uri(self._params), _REQUEST_TIMEOUT_S)
         import_mlflow()
         self._store = Store(self._params)
         return Delivery(self._spool, self._store)
@@ -113,14 +111,6 @@ def _stage_has_ended(timeout_s: float) -> bool:
 def _give_up(*_: object) -> None:
     """Ends the last attempt, which then says where the record is kept."""
     raise TimeoutError(f"no answer within {_LAST_WORDS_S} s")
-
-
-def _require_listener(uri: str) -> None:
-    """Find a server that is down before mlflow's import; raises OSError."""
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https") and parts.scheme not in getproxies():
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        socket.create_connection((parts.hostname or "", port), _REQUEST_TIMEOUT_S).close()
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 import fcntl
 import hashlib
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from pocketbert.params import PublishParams
 
 _STATE_FOLDER = ".pocketbert"
 _DEFAULT_URI = "sqlite:///mlflow.db"
 _SQLITE = "sqlite:///"
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def project_root() -> Path:
@@ -59,6 +62,15 @@ def is_embedded(uri: str) -> bool:
 def sqlite_file(uri: str) -> Path:
     """The data base file of an embedded store."""
     return Path(urlsplit(uri).path.removeprefix("/") if os.name == "nt" else "/" + urlsplit(uri).path.lstrip("/"))
+
+
+def require_listener(uri: str, timeout_s: float) -> None:
+    """Find out at once where a server is down, at which mlflow would try again for a minute; raises OSError."""
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
+    # Behind a proxy, and of several hosts, only the driver knows.
+    if scheme in _PORTS and scheme not in getproxies() and parts.hostname and "," not in parts.netloc:
+        socket.create_connection((parts.hostname, parts.port or _PORTS[scheme]), timeout_s).close()
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from pocketbert.params import Params
 from pocketbert.redaction import hide_secrets, hide_secrets_in
 from pocketbert.tracking.delivery import deliver_left_behind
 from pocketbert.tracking.flatten import flatten_params
-from pocketbert.tracking.location import exclusively, spool_folder, tracking_uri
+from pocketbert.tracking.location import exclusively, require_listener, spool_folder, tracking_uri
 from pocketbert.tracking.registry import RegisteredVersion, mark_chosen, register, to_register
-from pocketbert.tracking.regressions import benchmark_files, judge_devices, summary, write_verdicts
+from pocketbert.tracking.regressions import NO_REGRESSION, benchmark_files, judge_devices, summary, write_verdicts
 from pocketbert.tracking.spool import wait_until_sent
 from pocketbert.tracking.state import (
     StageRecord,
@@ -36,6 +36,7 @@ from pocketbert.tracking.state import (
     tree_md5,
 )
 from pocketbert.tracking.store import EXECUTION_TAG, PARENT_TAG, STATE_TAG, Store, import_mlflow, patience
+from pocketbert.tracking.unchanged import inputs_md5, published_before, remember
 
 if TYPE_CHECKING:
     from pocketbert.stage import Metrics
@@ -67,6 +68,10 @@ def publish_pipeline(
     could not send first. Publishing the same state again changes nothing. Raises TrackingError where the
     store does not answer; nothing is lost then.
     """
+    uri = tracking_uri(params.publish)
+    inputs = inputs_md5(params, [report, benchmarked, *folders])
+    if (before := published_before(uri, inputs, published)) is not None:
+        return before
     state, source = state_hash(params, report)
     metrics, texts = headline_metrics(params, report)
     choice = read_choice(report)
@@ -77,7 +82,6 @@ def publish_pipeline(
         tags["dvc.experiment"] = experiment
     record = _Record(flatten_params(state_params(params)), metrics, tags)
     artifacts = read_artifacts(folders)
-    uri = tracking_uri(params.publish)
     with _explained(uri), patience(_REQUEST_TIMEOUT_S, _RETRIES), exclusively("publish"):
         store = Store(params.publish)
         records = stage_records(params)
@@ -99,14 +103,18 @@ def publish_pipeline(
             _update(store, run, _Record(record.params, record.metrics, {**record.tags, **links, **named}))
             with tempfile.TemporaryDirectory() as folder:
                 _upload(store, run, _bundle(Path(folder), params, report) | benchmark_files(benchmarked))
-    _write(published, store, run_id, state, versions)
-    write_verdicts(verdicts, published / "regressions.json")
-    return {
-        "params": len(record.params),
-        "metrics": len(record.metrics),
-        "stage_runs": len(links),
-        "registered_models": len(versions),
-    }
+        _write(published, store, run_id, state, versions)
+        write_verdicts(verdicts, published / "regressions.json")
+        told: Metrics = {
+            "params": len(record.params),
+            "metrics": len(record.metrics),
+            "stage_runs": len(links),
+            "registered_models": len(versions),
+        }
+        # Of a regression it is warned each time.
+        if record.tags["pocketbert.regressions"] == NO_REGRESSION:
+            remember(uri, inputs, published, told)
+    return told
 
 
 def _parent(store: Store, name: str, state: str) -> Any:
@@ -203,6 +211,10 @@ def _write(published: Path, store: Store, run_id: str, state: str, versions: lis
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
     """One line for whatever keeps the store from being used."""
+    try:
+        require_listener(uri, _REQUEST_TIMEOUT_S)
+    except OSError as error:
+        raise _unusable(uri, error) from error
     import_mlflow()
     from mlflow.exceptions import MlflowException
     from requests import RequestException
@@ -212,9 +224,13 @@ def _explained(uri: str) -> Iterator[None]:
         yield
     # ImportError: the driver of a data base (psycopg2) or of an object store (boto3) is not installed.
     except (MlflowException, RequestException, SQLAlchemyError, ImportError) as error:
-        reason = hide_secrets(next(iter(str(error).splitlines()), type(error).__name__))
-        raise TrackingError(
-            f"the MLflow store {hide_secrets(uri)} cannot be used: {reason}",
-            "Correct publish.tracking_uri (or MLFLOW_TRACKING_URI) or start the server, then run `dvc repro publish`; "
-            "nothing is lost until then.",
-        ) from error
+        raise _unusable(uri, error) from error
+
+
+def _unusable(uri: str, error: Exception) -> TrackingError:
+    reason = hide_secrets(next(iter(str(error).splitlines()), type(error).__name__))
+    return TrackingError(
+        f"the MLflow store {hide_secrets(uri)} cannot be used: {reason}",
+        "Correct publish.tracking_uri (or MLFLOW_TRACKING_URI) or start the server, then run `dvc repro publish`; "
+        "nothing is lost until then.",
+    )

@@ -92,8 +92,8 @@ def headline_metrics(params: Params, report: Path) -> tuple[dict[str, float], di
     """(numbers, texts): `<stage>.<metric>` of every stage and `<artifact>.<device>.<column>` of every row."""
     numbers: dict[str, float] = {}
     texts: dict[str, str] = {}
-    for path in _json_files(_METRICS, params):
-        stage = ".".join(path.relative_to(_METRICS).with_suffix("").parts)
+    for name, path in metrics_files(params).items():
+        stage = name.removesuffix(".json").replace("/", ".")
         found, words = split_summary(json.loads(path.read_text(encoding="utf-8")), f"{stage}.")
         numbers |= found
         texts |= words
@@ -110,6 +110,11 @@ def stage_records(params: Params) -> list[StageRecord]:
         document = json.loads(path.read_text(encoding="utf-8"))
         records.append(StageRecord(document["stage"], document["execution_id"]))
     return records
+
+
+def metrics_files(params: Params) -> dict[str, Path]:
+    """Path inside metrics/ and file."""
+    return {path.relative_to(_METRICS).as_posix(): path for path in _json_files(_METRICS, params)}
 
 
 def provenance_files(params: Params) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from pocketbert.params import ReportParams
 from pocketbert.report.build import build_report
 from tests.flows.conftest import Session, environment, wait_for
-from tests.flows.test_up import api, finished, start, task_states
+from tests.flows.runs import api, finished, start, task_states
 from tests.report.conftest import write_sources
 
 pytestmark = pytest.mark.e2e

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.mend import mend, remember
+from flows.mend import main, mend, remember
+from flows.slots import workspace_slot
+from tests.conftest import ROOT
 from tests.flows.conftest import environment
 
 
@@ -45,3 +47,21 @@ def test_without_a_copy_the_cache_has_to_do(miniature: Path, before: str | None)
         (miniature / ".pocketbert/dvc.lock").write_text(before)
     assert len(mend()) == 1
     assert "cached" in repro().stdout
+
+
+def test_make_repro_mends_first(miniature: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert repro().returncode == 0
+    rwlock, lock = miniature / ".dvc/tmp/rwlock", miniature / "dvc.lock"
+    assert main() == 0
+    assert capsys.readouterr().out == ""
+    # A flow at work has mended when it started, and its dvc may be writing.
+    with workspace_slot():
+        for path in (rwlock, lock):
+            path.write_text("")
+        assert main() == 0
+        assert rwlock.read_text() == lock.read_text() == ""
+    assert main() == 0
+    assert capsys.readouterr().out.count("was torn by a killed dvc") == 2
+    assert "didn't change" in repro().stdout
+    plan = subprocess.run(["make", "--dry-run", "repro"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert plan.index("python -m flows.mend") < plan.index("dvc repro")

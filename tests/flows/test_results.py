@@ -41,10 +41,13 @@ def test_an_embedded_store_has_no_page_unless_a_server_shows_it(project: Path, m
     assert "`abc` in `sqlite:////p/mlflow.db`" in results_markdown()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:5000/")
     text = results_markdown()
-    assert "127.0.0.1:5000/#/experiments/3/runs/abc)" in text
+    assert "127.0.0.1:5000/#/experiments/3/runs/abc?workflowType=machine_learning)" in text
     assert "secret" not in text
 
 
 def test_a_server_that_was_published_to_is_linked(project: Path) -> None:
     publish(project, "http://127.0.0.1:5001")
-    assert "[MLflow run](http://127.0.0.1:5001/#/experiments/3/runs/abc)" in results_markdown()
+    assert (
+        "[MLflow run](http://127.0.0.1:5001/#/experiments/3/runs/abc?workflowType=machine_learning)"
+        in results_markdown()
+    )

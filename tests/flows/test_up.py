@@ -18,52 +18,9 @@ import pytest
 from tests.conftest import ROOT
 from tests.flows.conftest import Session, environment, free_port, wait_for
 from tests.flows.night import BENCHMARK, BENCHMARK_STAGES
+from tests.flows.runs import RUN_S, api, finished, start, task_states
 
 pytestmark = pytest.mark.e2e
-RUN_S = 400
-
-
-def api(session: Session, path: str, body: Any = None) -> Any:
-    request = urllib.request.Request(
-        f"{session.prefect_url}/api/{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    for _ in range(20):
-        try:
-            with urllib.request.urlopen(request, timeout=20) as response:
-                text = response.read()
-            return json.loads(text) if text else None
-        except urllib.error.HTTPError as error:
-            # "Busy, ask again", as Prefect's own client does.
-            if error.code != 503:
-                raise
-            time.sleep(0.5)
-    return pytest.fail(f"{path}: busy for 10 s")
-
-
-def start(session: Session, flow: str, **parameters: Any) -> str:
-    deployment = api(session, f"deployments/name/{flow}/{flow}")
-    created = api(session, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
-    return str(created["id"])
-
-
-def finished(session: Session, run: str) -> dict[str, Any]:
-    terminal = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-    state: dict[str, Any] = {}
-
-    def ended() -> bool:
-        state.update(api(session, f"flow_runs/{run}")["state"])
-        return state["type"] in terminal
-
-    wait_for(ended, RUN_S, f"the end of the flow run, whose log is\n{session.text[-3000:]}")
-    return state
-
-
-def task_states(session: Session, run: str) -> dict[str, str]:
-    """Task name and name of its state, in the order in which they started."""
-    tasks = api(session, "task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
-    return {t["name"]: t["state_name"] for t in sorted(tasks, key=lambda t: t["start_time"] or t["created"])}
 
 
 def test_both_pages_answer_and_everything_is_registered(session: Session) -> None:
@@ -159,6 +116,14 @@ def test_a_flow_that_was_killed_outright_is_crashed_and_holds_up_nobody(session:
     assert states == {"COMPLETED", "CRASHED"}
 
 
+def test_a_flow_that_is_killed_under_the_worker_is_crashed(session: Session) -> None:
+    run = start(session, "rebuild", overrides=["report.worst_classes=88"])
+    stage_processes(session)
+    process = api(session, f"flow_runs/{run}")["labels"]["pocketbert.process"]
+    os.kill(int(process.split()[0]), signal.SIGKILL)
+    assert finished(session, run)["type"] == "CRASHED"
+
+
 def measure(session: Session, one: float, two: float) -> tuple[str, dict[str, Any], float]:
     """(id, state, p50 of `one` in the workspace) of a night in which the devices take so long."""
     for name, p50 in {"one": one, "two": two}.items():
@@ -212,6 +177,12 @@ def test_a_sweep_runs_each_experiment_and_names_the_one_that_failed(session: Ses
     processes = [process.info for process in psutil.process_iter(["cwd", "cmdline"])]
     workers = [process["cwd"] for process in processes if "queue-worker" in (process["cmdline"] or [])]
     assert [folder for folder in workers if str(folder).startswith(str(session.root))] == []
+
+
+def test_no_task_is_shown_as_running_for_ever(session: Session) -> None:
+    """Not that of the flow that was killed some tests ago: the worker tells of the flow alone."""
+    running = {"task_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}}
+    wait_for(lambda: not api(session, "task_runs/filter", running), 120, "the end of all tasks")
 
 
 def test_the_log_has_no_server_error(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL and an S3-compatible store on loopback, and small projects in clones that share no disk."""
+"""PostgreSQL and an S3-compatible store on loopback, both with TLS, and small projects in clones that share no disk."""
 
 import os
 import shutil
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.team.tls import Certificate, make_certificate
 
 SECRETS = {
     "PREFECT_API_AUTH_STRING": "team:prefect-pass-4711",
@@ -32,11 +33,13 @@ class Store:
     """An S3 endpoint with one bucket."""
 
     endpoint: str
+    certificate: Path
 
     @property
     def environment(self) -> dict[str, str]:
         keys = {name: SECRETS[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-        return {**keys, "AWS_ENDPOINT_URL_S3": self.endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
+        place = {"AWS_ENDPOINT_URL_S3": self.endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
+        return {**keys, **place, "AWS_CA_BUNDLE": str(self.certificate)}
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -72,19 +75,25 @@ def _listens(port: int) -> bool:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[Store]:
     """moto's S3 server, in a process of its own."""
     port = free_port()
     log = tmp_path_factory.mktemp("s3") / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
+            [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port),
+             "-c", certificate.path, "-k", certificate.key],
             env=environment(), stdout=stream, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
         wait_for(lambda: process.poll() is not None or _listens(port), 60, "the S3 server")
         assert process.poll() is None, log.read_text()
-        store = Store(f"http://127.0.0.1:{port}")
+        store = Store(f"https://127.0.0.1:{port}", certificate.path)
         code = f"import boto3; boto3.client('s3').create_bucket(Bucket='{BUCKET}')"
         run(log.parent, sys.executable, "-c", code, variables=store.environment)
         yield store
@@ -94,8 +103,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Port of a PostgreSQL server with passwords on, and the data bases `prefect` and `mlflow`."""
+def postgres(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[int]:
+    """Port of a PostgreSQL server with passwords, for TLS alone, and the data bases `prefect` and `mlflow`."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(shutil.which("initdb") or "/nowhere").parent]
     tools = found[-1]
     if not (tools / "initdb").exists():
@@ -107,14 +116,20 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     home = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
     password = home / "password"
     password.write_text(SECRETS["PGPASSWORD"])
+    key = shutil.copy(certificate.key, home)
+    shutil.copy(certificate.path, home)
     other = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
     if other:
         shutil.chown(home, "postgres")
         shutil.chown(password, "postgres")
+        shutil.chown(key, "postgres")
     port, data = free_port(), home / "data"
     initdb = [tools / "initdb", "-D", data, "-U", "pocketbert", "-A", "scram-sha-256", f"--pwfile={password}", "-N"]
     subprocess.run([*other, *initdb], cwd=home, env=environment(), check=True, capture_output=True)
-    options = [f"-p{port}", f"-k{home}", "-clisten_addresses=127.0.0.1", "-cfsync=off"]
+    rules = data / "pg_hba.conf"
+    rules.write_text(rules.read_text().replace("\nhost ", "\nhostssl "))
+    options = [f"-p{port}", f"-k{home}", "-clisten_addresses=127.0.0.1", "-cfsync=off", "-cssl=on",
+               f"-cssl_cert_file={home / 'cert.pem'}", f"-cssl_key_file={key}"]  # fmt: skip
     with (tmp_path_factory.mktemp("postgres") / "log").open("w") as log:
         server = subprocess.Popen(
             [*other, tools / "postgres", "-D", data, *options], cwd=home, env=environment(), stdout=log, stderr=log
@@ -125,6 +140,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             "PGHOST": "127.0.0.1",
             "PGPORT": str(port),
             "PGUSER": "pocketbert",
+            "PGSSLMODE": "verify-full",
+            "PGSSLROOTCERT": str(certificate.path),
         }
         ready = [tools / "pg_isready", "-q"]
         wait_for(lambda: subprocess.run(ready, env=environment(login)).returncode == 0, 60, "PostgreSQL")
@@ -164,7 +181,7 @@ prepare: {path: data/raw/tiny.csv}
 distill: {temperature: 2.0}
 quantize: {recipes: {tflite-fp16: {format: tflite, recipe: fp16}}}
 """
-# A training of some seconds, and all that `publish` needs.
+# A training of a second, and all that `publish` needs.
 DISTILL = r"""
 import time
 from dataclasses import dataclass
@@ -191,7 +208,7 @@ class Outputs:
 def distill(params: DistillParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     for step in range(10):
         current_stage().log_metrics({"train_loss": params.temperature / (step + 1)}, step)
-        time.sleep(0.4)
+        time.sleep(0.1)
     for name in ("torch-classifier", "onnx-fp32", "tflite-fp32", "tflite-fp16"):
         kind, _, rest = name.partition("-")
         folder = {"torch-classifier": rest, "tflite-fp16": f"quantized/{name}"}.get(name, kind)

@@ -69,6 +69,8 @@ def test_without_a_profile_there_is_no_team(folder: Path) -> None:
         ({"prefect__url": "http://me:hunter22@host:4200"}, "belong into the secrets"),
         ({"mlflow__database": "sqlite:///mlflow.db"}, "should be postgresql://USER@HOST:PORT/DATABASE"),
         ({"mlflow__database": "postgresql://me:hunter22@host/mlflow"}, "set PGPASSWORD instead"),
+        ({"mlflow__database": "postgresql://me@host/mlflow?sslmode=yes"}, "may end in ?sslmode="),
+        ({"mlflow__database": "postgresql://me@host/mlflow?sslrootcert=ca.pem"}, "may end in ?sslmode="),
         ({"mlflow__artifacts": "./mlruns"}, "should be s3://BUCKET/FOLDER"),
         ({"prefect__listen": "4200"}, "should be ADDRESS:PORT"),
         ({"prefect__listen": "127.0.0.1:420000"}, "should be ADDRESS:PORT"),
@@ -104,6 +106,18 @@ def test_environments_of_servers_and_clients(folder: Path) -> None:
     assert client["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
     assert client["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:9000"
     assert "AWS_ENDPOINT_URL_S3" not in team(s3__endpoint=None).client_environment()
+
+
+def test_authorities_are_named_to_every_library(folder: Path) -> None:
+    write_secrets(folder / ".pocketbert/secrets.env")
+    # What somebody has set for himself is left alone.
+    assert "SSL_CERT_FILE" not in team().client_environment()
+    with pytest.raises(ParamsError, match=r"ca.pem \(ca of team.yaml\) is not there"):
+        team(ca="ca.pem").client_environment()
+    (folder / "ca.pem").touch()
+    found = team(ca="ca.pem").client_environment()
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "PGSSLROOTCERT"):
+        assert found[name] == str(folder / "ca.pem")
 
 
 def test_the_environment_comes_before_the_file(folder: Path) -> None:

@@ -1,144 +1,60 @@
-"""The whole team on one machine: servers on PostgreSQL and S3, two workers in two clones.
+"""The whole team on one machine: servers on PostgreSQL and S3, two workers in two clones, all over TLS.
 
 The tests share one team and run in this order.
 """
 
-import base64
 import json
-import signal
+import ssl
 import subprocess
 import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from tests.team.conftest import (
-    BUCKET,
-    SECRETS,
-    Store,
-    clone,
-    commit,
-    environment,
-    free_port,
-    make_seed,
-    run,
-    wait_for,
-)
+from tests.team.conftest import BUCKET, SECRETS, Store, commit, environment, free_port, make_seed, run, wait_for
+from tests.team.running import WORDS, Team, request
+from tests.team.tls import Certificate, tls_proxy
 
 pytestmark = pytest.mark.e2e
-WORDS = [word for secret in SECRETS.values() for word in secret.split(":") if word != "team"]
-RUN_S = 240
-
-
-@dataclass
-class Process:
-    """A program in the foreground of a clone, and its log."""
-
-    root: Path
-    log: Path
-    process: "subprocess.Popen[bytes]"
-
-    @property
-    def text(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def wait_for(self, words: str, seconds: float = 180) -> None:
-        wait_for(lambda: self.process.poll() is not None or words in self.text, seconds, f"{words!r} in\n{self.text}")
-        assert self.process.poll() is None, self.text
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        self.process.wait(timeout=90)
-
-
-@dataclass
-class Team:
-    """Servers, workers and everything that a command line has shown meanwhile."""
-
-    seed: Path
-    prefect: str
-    mlflow: str
-    running: list[Process] = field(default_factory=list)
-
-    def start(self, name: str, *module: str, variables: Mapping[str, str] | None = None) -> Process:
-        root = clone(self.seed, name)
-        if variables is None:
-            secrets = root / ".pocketbert/secrets.env"
-            secrets.parent.mkdir()
-            secrets.touch(mode=0o600)
-            secrets.write_text("".join(f"{key}={value}\n" for key, value in SECRETS.items()), encoding="utf-8")
-        log = root.parent / f"{name}.log"
-        chosen = {"POCKETBERT_PROFILE": "team", "OMP_NUM_THREADS": "1", "HOME": str(root.parent), **(variables or {})}
-        with log.open("wb") as stream:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *module], cwd=root, env=environment(chosen), stdout=stream, stderr=stream
-            )
-        self.running.append(Process(root, log, process))
-        return self.running[-1]
-
-    def api(self, path: str, body: Any = None) -> Any:
-        status, answer = request(f"{self.prefect}/api/{path}", SECRETS["PREFECT_API_AUTH_STRING"], body)
-        assert status in (200, 201), (path, status, answer)
-        return json.loads(answer)
-
-    def build(self, **parameters: Any) -> str:
-        deployment = self.api("deployments/name/rebuild/rebuild")
-        return str(self.api(f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})["id"])
-
-    def finished(self, run_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-
-        def ended() -> bool:
-            found.update(self.api(f"flow_runs/{run_id}"))
-            return found["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-
-        logs = "\n".join(process.text[-3000:] for process in self.running)
-        wait_for(ended, RUN_S, f"the end of the flow run {found} {logs}")
-        return found
-
-    def tasks(self, run_id: str) -> dict[str, str]:
-        found = self.api("task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
-        return {t["name"].partition("-")[0]: t["state_name"] for t in found}
-
-
-def request(url: str, login: str | None, body: Any = None) -> tuple[int, bytes]:
-    headers = {"Content-Type": "application/json"}
-    if login is not None:
-        headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-    data = None if body is None else json.dumps(body).encode()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory, s3: Store, postgres: int) -> Iterator[Team]:
+def team(
+    tmp_path_factory: pytest.TempPathFactory, s3: Store, postgres: int, certificate: Certificate
+) -> Iterator[Team]:
     home = tmp_path_factory.mktemp("team")
     seed = make_seed(home / "seed")
     prefect, mlflow = free_port(), free_port()
-    text = (seed / "team.yaml").read_text(encoding="utf-8")
-    for shipped, port in (("4200", prefect), ("5000", mlflow), ("5432", postgres), ("9000", s3.endpoint[-5:])):
-        text = text.replace(f":{shipped}", f":{port}".replace("::", ":"))
-    (seed / "team.yaml").write_text(text, encoding="utf-8")
-    commit(seed)
     found = Team(seed, f"http://127.0.0.1:{prefect}", f"http://127.0.0.1:{mlflow}")
-    try:
-        yield found
-    finally:
-        for process in reversed(found.running):
-            process.end()
+    # Workers and servers know the addresses of the proxies alone.
+    with tls_proxy(certificate, prefect) as prefect_tls, tls_proxy(certificate, mlflow) as mlflow_tls:
+        text = (seed / "team.yaml").read_text(encoding="utf-8")
+        for shipped, own in {
+            "url: http://127.0.0.1:4200": f"url: https://127.0.0.1:{prefect_tls}",
+            "url: http://127.0.0.1:5000": f"url: https://127.0.0.1:{mlflow_tls}",
+            "listen: 127.0.0.1:4200": f"listen: 127.0.0.1:{prefect}",
+            "listen: 127.0.0.1:5000": f"listen: 127.0.0.1:{mlflow}",
+            ":5432/prefect": f":{postgres}/prefect?sslmode=verify-full",
+            ":5432/mlflow": f":{postgres}/mlflow?sslmode=verify-full",
+            "http://127.0.0.1:9000": s3.endpoint,
+            "ca: null": f"ca: {certificate.path}",
+        }.items():
+            assert text.count(shipped) == 1, shipped
+            text = text.replace(shipped, own)
+        (seed / "team.yaml").write_text(text, encoding="utf-8")
+        commit(seed)
+        try:
+            yield found
+        finally:
+            for process in reversed(found.running):
+                process.end()
 
 
 @pytest.fixture(scope="module")
@@ -199,8 +115,21 @@ def test_streams_are_closed_to_strangers(team: Team, path: str, token: str | Non
             stream.recv(timeout=30)
 
 
+def test_a_server_with_an_unknown_certificate_is_refused(team: Team, certificate: Certificate) -> None:
+    text = (team.seed / "team.yaml").read_text(encoding="utf-8")
+    url = text.partition("url: ")[2].split()[0]
+    with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+        urllib.request.urlopen(f"{url}/api/health", timeout=30)
+    trusting = ssl.create_default_context(cafile=str(certificate.path))
+    with urllib.request.urlopen(f"{url}/api/health", timeout=30, context=trusting) as page:
+        assert page.status == 200
+
+
 def test_two_experiments_are_spread_over_two_clones(team: Team, leaks: list[str]) -> None:
     first = team.build()
+    wait_for(lambda: team.tasks(first), 60, "the first build")
+    # From here on `a` is busy, and `b` too late for it.
+    b = team.start("b", "flows.team_servers", "worker")
     assert team.finished(first)["state"]["type"] == "COMPLETED"
     assert team.tasks(first) == {
         "prepare": "Completed",
@@ -208,7 +137,7 @@ def test_two_experiments_are_spread_over_two_clones(team: Team, leaks: list[str]
         "publish": "Completed",
         "share_all": "Completed",
     }
-    team.start("b", "flows.team_servers", "worker").wait_for("started!")
+    b.wait_for("started!")
     runs = [team.build(overrides=[f"distill.temperature={t}"]) for t in (3.0, 4.0)]
     ended = [team.finished(run_id) for run_id in runs]
     assert [found["state"]["type"] for found in ended] == ["COMPLETED", "COMPLETED"], ended
@@ -288,8 +217,8 @@ def test_ctrl_c_ends_the_servers_and_the_workers(team: Team) -> None:
     ("old", "new", "words"),
     [
         ("listen: 127.0.0.1", "listen: 0.0.0.0", "auth is none, but prefect.listen is 0.0.0.0"),
-        ("/prefect\n", "/nowhere\n", 'database "nowhere" does not exist'),
-        ("s3://pocketbert/", "s3://elsewhere/", "s3://elsewhere/mlflow at http://127.0.0.1"),
+        ("/prefect?", "/nowhere?", 'database "nowhere" does not exist'),
+        ("s3://pocketbert/", "s3://elsewhere/", "s3://elsewhere/mlflow at https://127.0.0.1"),
         ("secrets.env", "open.env", "has mode 644, others could read it"),
     ],
 )

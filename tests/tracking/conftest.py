@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from pocketbert.params import PublishParams
 from pocketbert.tracking.location import spool_folder
 from pocketbert.tracking.spool import left_behind, wait_until_sent
 from pocketbert.tracking.store import Store
+
+from .built import build
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +40,25 @@ def project(workspace: Path, empty_database: Path) -> Path:
     """A workspace with an embedded store."""
     shutil.copy(empty_database, workspace / "mlflow.db")
     return workspace
+
+
+@pytest.fixture(scope="session")
+def built_once(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline whose stages ran, in miniature."""
+    folder = tmp_path_factory.mktemp("built")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        build()
+    return folder
+
+
+@pytest.fixture
+def built(project: Path, built_once: Path) -> Path:
+    """A copy of it as the working folder. (Artifacts of all copies lie in the folder of the first.)"""
+    shutil.copytree(built_once, project, dirs_exist_ok=True)
+    return project
 
 
 @pytest.fixture
@@ -73,3 +95,14 @@ def the_run(store: Store, stage: str) -> Any:
     unsent()
     (run,) = store.find_runs("pocketbert.stage", stage)
     return run
+
+
+def first_seen(store: Store, stage: str) -> Any:
+    """The run of a stage that is at work, as soon as it has a metric."""
+    deadline = time.monotonic() + 90
+    while True:
+        runs = store.find_runs("pocketbert.stage", stage)
+        if runs and runs[0].data.metrics:
+            return runs[0]
+        assert time.monotonic() < deadline, "nothing arrived while the stage ran"
+        time.sleep(0.2)
