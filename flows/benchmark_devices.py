@@ -8,6 +8,7 @@ goes back to the published results, so that the next night is compared with thes
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -21,12 +22,13 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows.outcome import is_transient, outcome
+from flows.outcome import is_transient, outcome, unreachable
 from flows.reaper import announce
 from flows.results import publish_results
 from flows.slots import device_slot, workspace_slot
 from flows.workspace import end_all, restored, run_dvc
 from pocketbert.devices.inventory import read_inventory
+from pocketbert.devices.retry import unreached
 from pocketbert.errors import PocketBertError
 from pocketbert.process import die_with_parent
 from pocketbert.report.latency_runs import read_run
@@ -47,7 +49,13 @@ def measure(device: str, local: bool) -> State[Any]:
     stage, logger = f"benchmark@{device}", get_run_logger()
     with device_slot(device, local=local):
         command = ["repro", "--force", "--single-item", stage]
-        return outcome(stage, *run_dvc(command, lambda line: logger.info("%s", line)))
+        return measured(device, *run_dvc(command, lambda line: logger.info("%s", line)))
+
+
+def measured(device: str, returncode: int, lines: Sequence[str]) -> State[Any]:
+    """What became of a device: one that was down has rows that say so, and its stage is done for DVC."""
+    state, reasons = outcome(f"benchmark@{device}", returncode, lines), dict(unreached([device]))
+    return unreachable(f"benchmark@{device}", reasons[device]) if state.is_completed() and reasons else state
 
 
 def _changes(before: Path, after: Path, noise: float) -> list[NightChange]:

@@ -35,9 +35,9 @@ def outcome(stage: str, returncode: int, lines: Sequence[str]) -> State[Any]:
     return Failed(message=message)
 
 
-def unreachable(stage: str, error: Exception) -> State[Any]:
-    """Failed, because what a team shares does not answer."""
-    return Failed(name=_UNREACHABLE, message=f"{stage}: {error}")
+def unreachable(stage: str, reason: object) -> State[Any]:
+    """Failed, because a device or what a team shares does not answer."""
+    return Failed(name=_UNREACHABLE, message=f"{stage}: {reason}")
 
 
 def sentence(lines: Sequence[str]) -> str:

@@ -26,7 +26,9 @@ from flows.remote import RemoteError, team_remote
 from flows.results import publish_results
 from flows.slots import workspace_slot
 from flows.workspace import apply_overrides, run_dvc, stage_order
-from pocketbert.errors import ParamsError
+from pocketbert.devices.inventory import read_inventory
+from pocketbert.devices.retry import retry
+from pocketbert.errors import ParamsError, StorageError
 from pocketbert.process import die_with_parent
 
 Override = Annotated[str, Field(pattern=r"^(\+{0,2}[A-Za-z_][\w.-]*=.*|~[A-Za-z_][\w.-]*)$")]
@@ -91,8 +93,10 @@ def rebuild(overrides: list[Override] = [], targets: list[str] = []) -> State[An
                 clone.enter_context(overridden(overrides))
             elif overrides:
                 apply_overrides(overrides)
+            for device, reason in retry(read_inventory().devices):
+                get_run_logger().info("%s is asked again. It had failed: %s", device, reason)
             steps: list[Callable[..., Any]] = [partial(run_stage, stage) for stage in stage_order(targets)]
-        except ParamsError as error:
+        except (ParamsError, StorageError) as error:
             return Failed(message=str(error))
         if team_remote() is not None:
             steps.append(share_all)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pocketbert.devices.retry import RESULTS, unreached
+from pocketbert.devices.retry import AGAIN, RESULTS, unreached
 from pocketbert.errors import ParamsError
 
 
@@ -64,7 +64,7 @@ def print_results(report: Path) -> None:
     if (report / "choice.json").is_file():
         print(f"chosen  {json.loads((report / 'choice.json').read_text(encoding='utf-8'))['reason']}")
     for name, reason in _missing(report.parent / RESULTS):
-        print(f"missing the rows of {name}. {reason}")
+        print(f"missing the rows of {name}. {reason} {AGAIN}")
     print(f"table   {path}\nreport  {report / 'index.html'}\ncard    {report / 'MODEL_CARD.md'}\nMLflow  {_store()}")
 
 

@@ -47,15 +47,13 @@ def probe(name: Annotated[str, typer.Argument(help="A device of devices.yaml.")]
 
 
 @devices_app.command("retry")
-def retry() -> None:
+def measure_again() -> None:
     """Let the next `dvc repro` measure again on every device that was not reached or failed as a whole."""
     from pocketbert.devices.inventory import read_inventory
-    from pocketbert.devices.retry import AGAIN, forget, unreached
+    from pocketbert.devices.retry import retry
 
-    waiting = list(unreached(read_inventory().devices))
+    waiting = retry(read_inventory().devices)
     for name, reason in waiting:
-        forget(name)
-        reason = reason.removesuffix(AGAIN).rstrip()
         typer.echo(f"{name}: the next `dvc repro` measures there again. It had failed: {reason}")
     if not waiting:
         typer.echo("No device is waiting: each has been measured, or never been asked.")

@@ -24,7 +24,7 @@ def unreached(names: Collection[str], results: Path = RESULTS) -> Iterator[tuple
                 f"{path} cannot be read: {problem}", "Delete its folder, and run `dvc repro`."
             ) from problem
         if error is not None:
-            yield name, str(error)
+            yield name, str(error).removesuffix(AGAIN).rstrip()
 
 
 def forget(name: str, results: Path = RESULTS) -> None:
@@ -33,3 +33,11 @@ def forget(name: str, results: Path = RESULTS) -> None:
         shutil.rmtree(results / name)
     except OSError as error:
         raise StorageError(f"{results / name} cannot be deleted: {error.strerror}", "Delete it.") from error
+
+
+def retry(names: Collection[str]) -> list[tuple[str, str]]:
+    """Forget the rows of those that gave nothing; returns their names and reasons."""
+    waiting = list(unreached(names))
+    for name, _ in waiting:
+        forget(name)
+    return waiting

@@ -16,7 +16,7 @@ if p50 < 0:
     sys.exit("ERROR the board does not answer")
 folder = Path(f"results/benchmark/{name}")
 folder.mkdir(parents=True)
-document = {"device": {"name": name}, "harness": {}, "measured_at": "", "rows": [row]}
+document = {"device": {"name": name, "error": None}, "harness": {}, "measured_at": "", "rows": [row]}
 (folder / "benchmark.json").write_text(json.dumps(document))
 runs = [(number, p50 * factor) for number, factor in enumerate((0.995, 1.0, 1.005)) for _ in range(20)]
 columns = {"artifact": ["tflite-fp32"] * 60, "round": [r for r, _ in runs], "latency_ms": [ms for _, ms in runs]}
