@@ -35,7 +35,7 @@ def test_a_gpu_has_rows_of_its_own_and_a_driver_in_software_no_times(
     rows = {row["accelerator"]: row for row in json.loads(Path("out/benchmark.json").read_text())["rows"][1:]}
     on_cpu, on_gpu = rows["cpu"], rows["gpu"]
     assert on_gpu["error"] is None and on_gpu["md5"] == on_cpu["md5"]
-    assert on_gpu["gpu_adapter"] == gpu and on_gpu["gpu_precision"] == "fp16"
+    assert on_gpu["gpu_adapter"] == gpu and on_gpu["gpu_precision"] == "fp16_sums_fp32"
     assert on_gpu["delegated_ops"] > 50 and on_gpu["partitions"] == 1
     assert on_cpu["logit_rel_diff"] < 1e-5 < on_gpu["logit_rel_diff"] < 1e-2
     assert on_gpu["device_accuracy"] is not None and on_gpu["agreement"] == 1.0
