@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -27,7 +27,9 @@ def tune(
             min=0.0, help="Allow GELU by tanh within this logit difference, in spreads (default: exact only)."
         ),
     ] = None,
-    accelerator: Annotated[str, typer.Option(help="What is to be fast: cpu, gpu-fp32 or gpu-fp16.")] = "cpu",
+    accelerator: Annotated[
+        str, typer.Option(help="What is to be fast: cpu, or gpu- and a precision, as in gpu-fp16.")
+    ] = "cpu",
     classifier: Annotated[Path, typer.Option(help="The model in torch.")] = Path("models/classifier"),
     apply: Annotated[bool, typer.Option(help="Merge the profile into params.yaml.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
@@ -40,11 +42,13 @@ def tune(
     """
     from pocketbert.params import load_params
     from pocketbert.profiles import merge_profiles
+    from pocketbert.runtimes.base import Precision
     from pocketbert.tuning.tune import Request, tune
 
     params = load_params(_PARAMS)
-    if accelerator not in ("cpu", "gpu-fp32", "gpu-fp16"):
-        raise ParamsError(f"there is no accelerator {accelerator!r}", "Known: cpu, gpu-fp32, gpu-fp16.")
+    known = ["cpu", *(f"gpu-{precision}" for precision in get_args(Precision))]
+    if accelerator not in known:
+        raise ParamsError(f"there is no accelerator {accelerator!r}", f"Known: {', '.join(known)}.")
     request = Request(
         device, budget_s, classifier, recipe=recipe, gelu_tolerance=gelu_tolerance, accelerator=accelerator
     )

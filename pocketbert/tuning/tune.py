@@ -40,7 +40,7 @@ class Request:
     # Largest logit difference, in spreads, for which GELU by tanh may stand in for the exact one.
     gelu_tolerance: float | None = None
     profiles: Path = PROFILES_FOLDER
-    # Which rows of the device decide: cpu, gpu-fp32 or gpu-fp16.
+    # Which rows of the device decide: cpu, or gpu- and a precision.
     accelerator: str = "cpu"
 
 
