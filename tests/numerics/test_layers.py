@@ -19,6 +19,7 @@ from pocketbert.export import tflite
 from pocketbert.inspection.onnx_file import read_onnx
 from pocketbert.modeling.checkpoints import load_classifier
 from pocketbert.modeling.classifier import PocketBertClassifier
+from pocketbert.numerics.fusion_bases import copy_bases
 from pocketbert.numerics.layers import compare_states, first_divergence, name_layers
 from pocketbert.numerics.layers_files import FileLayers
 from pocketbert.numerics.layers_graph import LayerGraph
@@ -101,6 +102,7 @@ def test_a_perturbed_weight_in_tflite_is_found_in_its_layer(layer: int, tmp_path
     assert place > 0
     content[place : place + 64] = np.full(16, 0.7, np.float32).tobytes()
     path.write_bytes(bytes(content))
+    copy_bases(exported("bert").tflite / path.name, path)
     proof = prove("bert", tmp_path / "tflite")
     assert proof.first_divergence is not None
     assert proof.first_divergence.layer == f"layer.{layer}"
