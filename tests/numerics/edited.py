@@ -7,6 +7,7 @@ import numpy as np
 
 from pocketbert.artifacts import Artifact, read_artifact
 from pocketbert.modeling.checkpoints import load_classifier
+from pocketbert.numerics.fusion_bases import copy_bases
 from tests.export.trained import exported
 
 
@@ -23,6 +24,7 @@ def with_constant(source: Path, folder: Path, old: np.ndarray, new: np.ndarray) 
     before, after = (np.asarray(v, dtype=np.float32).tobytes() for v in (old, new))
     assert before in content
     artifact.model_path.write_bytes(content.replace(before, after))
+    copy_bases(source / artifact.model_path.name, artifact.model_path)
     return artifact
 
 

@@ -13,6 +13,7 @@ import onnx as onnx_format
 from ai_edge_litert.tools import flatbuffer_utils
 
 from pocketbert.artifacts import Artifact, read_artifact
+from pocketbert.numerics.fusion_bases import copy_bases
 from pocketbert.quantize.flatbuffer import float_ops
 
 FACTOR = 1e6
@@ -37,6 +38,7 @@ def plant_in_tflite(source: Artifact, folder: Path) -> Artifact:
     scale(first.inputs[2], np.s_[0], FACTOR)
     scale(second.inputs[1], np.s_[:, 0], 1 / FACTOR)
     path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(tree)))
+    copy_bases(source.model_path, path)
     return read_artifact(folder)
 
 
