@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from pocketbert.params import Section
+from pocketbert.params.delegation import Precision
 
 Engine = Literal["litert", "onnxruntime", "pocketbert", "native"]
 Accelerator = Literal["cpu", "gpu"]
-GpuPrecision = Literal["fp32", "fp16", "fp16_sums_fp32"]
 
 
 class PlannedArtifact(Section):
@@ -28,7 +28,7 @@ class PlannedArtifact(Section):
     inputs: str
     accelerator: Accelerator = "cpu"
     # What a GPU computes in, and whether a driver in software will do.
-    gpu_precision: GpuPrecision | None = None
+    gpu_precision: Precision | None = None
     software_gpu: bool = False
     # Operators of a .tflite file: a runtime that hands all of them to the GPU names no number.
     total_ops: int | None = None

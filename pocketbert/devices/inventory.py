@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from pocketbert.errors import ParamsError
 from pocketbert.params import BenchmarkParams, Section, explain_mistakes, read_yaml
+from pocketbert.params.delegation import Precision
 
 INVENTORY_PATH = Path("devices.yaml")
 
@@ -40,7 +41,7 @@ class GpuParams(Section):
     name: str | None = None
     driver: Literal["vulkan", "opencl"]
     # A row each for every .tflite file that the GPU runs.
-    precisions: tuple[Literal["fp16", "fp32", "fp16_sums_fp32"], ...] = ("fp16_sums_fp32",)
+    precisions: tuple[Precision, ...] = ("fp16_sums_fp32",)
     # A driver that computes on the processor: its results are proofs, its times mean nothing.
     software_gpu: bool = False
     # The driver's description (a Vulkan ICD's .json) on the device, where its loader must not choose among several.

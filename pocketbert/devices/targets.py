@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pocketbert.artifacts import Artifact
-from pocketbert.devices.base import Accelerator, Engine, GpuPrecision
+from pocketbert.devices.base import Accelerator, Engine
 from pocketbert.devices.inventory import AdbParams, LocalParams, SshParams
+from pocketbert.params.delegation import Precision
 from pocketbert.partition.fit import fit_memory, memory_refusal
 
 _ENGINES: dict[str, Engine] = {"torch": "pocketbert", "onnx": "onnxruntime", "tflite": "litert"}
@@ -18,7 +19,7 @@ class Target:
     artifact: Artifact
     engine: Engine
     accelerator: Accelerator = "cpu"
-    gpu_precision: GpuPrecision | None = None
+    gpu_precision: Precision | None = None
     # Why it cannot be measured on this device at all.
     refusal: str | None = None
 

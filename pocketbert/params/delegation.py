@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pocketbert.params.section import Positive, Section
 
+# Arithmetic of a GPU; a CPU computes as the file says. fp16_sums_fp32: in fp16, but sums in fp32.
 Precision = Literal["fp32", "fp16", "fp16_sums_fp32"]
 
 

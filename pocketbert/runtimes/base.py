@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from pocketbert.data.tokenize import Batch
 from pocketbert.devices.agent.placement import Placement as Placement
 from pocketbert.errors import DeviceError
+from pocketbert.params.delegation import Precision as Precision
 
 Accelerator = Literal["cpu", "gpu"]
-# Arithmetic of the GPU; a CPU computes as the file says. fp16_sums_fp32: in fp16, but long sums.
-Precision = Literal["fp32", "fp16", "fp16_sums_fp32"]
 # Largest |logit difference| at which a run is right, in spreads of the reference's logits (numerics/logits.py).
 REL_DIFF_MAX: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "fp16_sums_fp32": 1e-2}
 
