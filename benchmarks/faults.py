@@ -184,16 +184,17 @@ def main(arguments: list[str]) -> int:
         print(f"make up was ready after {project.start():.0f} s", flush=True)
         try:
             if options.after:
-                moments = list(zip(options.victims, options.after, strict=True))
+                span_s, moments = 1.0, list(zip(options.victims, options.after, strict=True))
             else:
                 span_s = faultless(project)
-                moments = [(v, generator.uniform(0, span_s)) for _ in range(options.moments) for v in options.victims]
-            for seed, (victim, delay_s) in enumerate(moments, 1):
+                moments = [(victim, generator.random()) for _ in range(options.moments) for victim in options.victims]
+            for seed, (victim, share) in enumerate(moments, 1):
                 missed = outcomes[victim].missed
+                delay_s = share if options.after else share * span_s
                 try:
                     moment(project, victim, seed, delay_s, outcomes[victim])
                     word = "right" if outcomes[victim].missed == missed else "missed: it had ended"
-                    # The machine may be quicker by now than in the first rebuild.
+                    # The machine may be quicker by now than in the first rebuild; the next moment is drawn from this.
                     span_s = outcomes[victim].next_s[-1] if word == "right" else span_s / 2
                 except (AssertionError, TimeoutError, RuntimeError, OSError, httpx.HTTPError) as error:
                     word = f"WRONG: {error}"
