@@ -3,21 +3,29 @@
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import FrameType
 
 import psutil
 
 from flows.child import below, start_child
-from pocketbert.errors import ParamsError
+from pocketbert.errors import ParamsError, PocketBertError
 
 HOST = "127.0.0.1"
 # MLflow 3 shows its pages for language-model traces else; it remembers the choice.
 MODEL_PAGES = "workflowType=machine_learning"
 # A worker waits for the stage of its flow to end on an interrupt.
 _GRACE_S = 20
+_START_S = 300
+
+
+class ServerError(PocketBertError):
+    """A server did not start, or ended by itself."""
 
 
 class Server:
@@ -57,6 +65,40 @@ class Server:
             say(self.name, line.rstrip())
 
 
+def foreground(start: Callable[[list[Server]], None]) -> int:
+    """Have `start` add servers, then watch them until a signal (exit status 0) or until one of them ends (1)."""
+    servers: list[Server] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        start(servers)
+        while True:
+            _require_running(servers)
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return 0
+    except PocketBertError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    finally:
+        # A second Ctrl-C would leave some of them running.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        for server in reversed(servers):
+            say("up", f"ending {server.name}")
+            server.end()
+
+
+def wait_for_page(servers: list[Server], url: str) -> None:
+    """Wait until a page can be had; raises ServerError."""
+    limit = time.monotonic() + _START_S
+    while not answers(url):
+        _require_running(servers)
+        if time.monotonic() > limit:
+            raise ServerError(f"{url} does not answer after {_START_S} s", "Its lines above say why.")
+        time.sleep(0.2)
+
+
 def say(name: str, line: str) -> None:
     """One line of the common log."""
     print(f"{name:<8}| {line}", flush=True)
@@ -93,3 +135,15 @@ def answers(url: str) -> bool:
             return bool(page.status == 200)
     except OSError:
         return False
+
+
+def _require_running(servers: list[Server]) -> None:
+    for server in servers:
+        if (status := server.exit_status) is not None:
+            raise ServerError(
+                f"{server.name} ended by itself with {status}", "Its lines above say why; the others are ended."
+            )
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

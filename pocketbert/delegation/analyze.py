@@ -7,8 +7,9 @@ from typing import Any
 from pocketbert.delegation.measure import TIMEOUT_S, Measurement, Rows, measure
 from pocketbert.delegation.operators import read_operators
 from pocketbert.delegation.predict import Prediction, explained, layers_of, predict
+from pocketbert.delegation.profiles import PROFILES
 from pocketbert.delegation.rows import made_up_rows
-from pocketbert.delegation.rules import Profile, profiles
+from pocketbert.delegation.rules import Profile
 from pocketbert.errors import CheckpointError, DeviceError, ParamsError
 from pocketbert.runtimes.base import Precision
 from pocketbert.runtimes.litert_log import NoGpuError
@@ -53,10 +54,9 @@ class Delegation:
 
 def find_profile(name: str) -> Profile:
     """A profile of rules by name; raises ParamsError."""
-    known = profiles()
-    if name not in known:
-        raise ParamsError(f"there is no profile {name!r}", f"Known: {', '.join(known)}.")
-    return known[name]
+    if name not in PROFILES:
+        raise ParamsError(f"there is no profile {name!r}", f"Known: {', '.join(PROFILES)}.")
+    return PROFILES[name]
 
 
 def predict_file(path: Path, profile: Profile) -> Prediction:

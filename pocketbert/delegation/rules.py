@@ -31,14 +31,6 @@ class Profile:
     measurable: bool
 
 
-def profiles() -> dict[str, Profile]:
-    """All profiles by name."""
-    from pocketbert.delegation.rules_android import ANDROID
-    from pocketbert.delegation.rules_litert import LITERT
-
-    return {profile.name: profile for profile in (LITERT, ANDROID)}
-
-
 def computed_shapes(operator: Operator) -> list[tuple[int, ...]]:
     """Shapes of the inputs and outputs that are no constants."""
     return [tensor.shape for tensor in (*operator.inputs, *operator.outputs) if not tensor.constant]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketbert.artifacts import Artifact
-from pocketbert.devices.agent.engines import Refused
+from pocketbert.devices.agent.engine import Refused
 from pocketbert.errors import CheckpointError
 
 _NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"

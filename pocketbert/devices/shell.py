@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pocketbert.devices.agent.child import ChildFailed
-from pocketbert.devices.agent.engines import Refused
+from pocketbert.devices.agent.engine import Refused
 from pocketbert.devices.agent.files import process_started, write_json
 from pocketbert.devices.agent.native import fill_command, read_answer, require_success
 from pocketbert.devices.agent.spool import EXIT_FILE, SPOOL_FILE

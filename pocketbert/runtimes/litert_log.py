@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pocketbert.devices.agent import litert_log
-from pocketbert.devices.agent.engines import Refused
+from pocketbert.devices.agent.engine import Refused
 from pocketbert.errors import DeviceError
 from pocketbert.runtimes.base import Placement
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketbert.devices.agent.engines import Refused
+from pocketbert.devices.agent.engine import Refused
 from pocketbert.devices.base import Answer, PlannedArtifact
 from pocketbert.devices.benchmark_tool import Layers, make_answer, read_figures
 from pocketbert.devices.follow import Event, Patience

@@ -12,7 +12,7 @@ from pocketbert.data.dataset import read_labels
 from pocketbert.data.tokenize import TextEncoder
 from pocketbert.delegation.analyze import predict
 from pocketbert.delegation.operators import read_operators
-from pocketbert.delegation.rules import profiles
+from pocketbert.delegation.profiles import PROFILES
 from pocketbert.errors import CheckpointError, ProofError
 from pocketbert.export.tflite import export_tflite
 from pocketbert.numerics.validate import validate_exports
@@ -91,7 +91,7 @@ def test_embeddings_hold_no_lookup_and_no_integer(artifacts, family):
 def test_embeddings_are_what_older_delegates_take(artifacts, family):
     operators = read_operators(artifacts[family, "embeddings"] / "model.tflite")
     for name in ("tflite-android-2.x", "litert-2.3"):
-        found = predict(operators, profiles()[name])
+        found = predict(operators, PROFILES[name])
         assert found.whole, found.refused
 
 

@@ -234,8 +234,7 @@ def test_make_up_runs_it() -> None:
 
 
 def test_a_server_that_ends_by_itself_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    from flows.servers import Server
-    from flows.up import ServerError, _require_running
+    from flows.servers import Server, ServerError, _require_running
 
     server = Server("broken", ["json.tool", os.devnull], {})
     with pytest.raises(ServerError, match="broken ended by itself with 1"):

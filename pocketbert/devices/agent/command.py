@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .child import REFUSED, die_with
-from .engines import Refused
+from .engine import Refused
 
 
 def main(arguments: list[str]) -> None:

@@ -1,7 +1,4 @@
-"""The engines that can run a model on the device, each in a few lines on its own library.
-
-Rows are int32 arrays [1, S] by input name; `run` gives logits float32 [classes].
-"""
+"""The engines that can run a model on the device, each in a few lines on its own library."""
 
 from __future__ import annotations
 
@@ -13,9 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .engine import Engine, Rows, pick_logits
 from .parts import run_in_turn
-
-Rows = Mapping[str, Any]
 
 _SIGNATURE = "serving_default"
 _ONNX_DTYPES = {
@@ -24,31 +20,6 @@ _ONNX_DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
 }
-
-
-class Refused(Exception):
-    """The measurement cannot be had: `cause` says why and `fix`, where there is one, what to do, in one line."""
-
-    def __init__(self, cause: str, fix: str = "") -> None:
-        self.cause, self.fix = cause, fix
-        super().__init__(f"{cause.rstrip('.')}. {fix}" if fix else cause)
-
-
-class Engine:
-    """A loaded model; what could be told of its placement is None where it has no meaning."""
-
-    accelerator = "cpu"
-    # The GPU as its driver names it.
-    gpu_adapter: str | None = None
-    delegated_ops: int | None = None
-    partitions: int | None = None
-    # Whether its times mean something: not those of a GPU's driver in software.
-    timed = True
-
-    def __init__(self, name: str, run: Callable[[Rows], Any]) -> None:
-        # Engine and version, for instance "litert 2.3.0".
-        self.name = name
-        self.run = run
 
 
 def open_engine(request: Mapping[str, Any]) -> Engine:
@@ -185,8 +156,3 @@ _ENGINES: dict[str, Callable[[Mapping[str, Any]], Engine]] = {
     "onnxruntime": _onnxruntime,
     "pocketbert": _pocketbert,
 }
-
-
-def pick_logits(outputs: list[str]) -> str:
-    """`logits`, else the first output."""
-    return "logits" if "logits" in outputs else outputs[0]

@@ -7,14 +7,13 @@ known to crash at interpreter exit.
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .engines import Refused, pick_logits
-from .litert_log import NO_GPU, NoGpu, overheard, read_placement, vulkan_error
+from .engine import Refused, pick_logits
+from .litert_log import explain, overheard, read_placement, vulkan_error
 
 
 class GpuModel:
@@ -96,17 +95,3 @@ def open_gpu(path: Path, precision: str, threads: int, total_ops: int) -> Any:
 
         return NativeGpuModel(path, total_ops)
     return GpuModel(path, precision, threads, total_ops)
-
-
-def explain(path: Path, said: str) -> Refused:
-    """Why LiteRT could not load a file, by what it wrote on standard error."""
-    if NO_GPU in said:
-        return NoGpu()
-    # "ERROR: ..." is the last consequence; glog's "E0000 ..." lines before it name the cause.
-    errors = [line for line in said.splitlines() if re.match(r"E\d{4} ", line)]
-    errors = errors or [line for line in said.splitlines() if line.startswith("ERROR")]
-    reason = errors[0].rpartition("] ")[2].strip()[:300] if errors else "it gives no reason"
-    return Refused(
-        f"LiteRT cannot load {path} for the GPU: {reason}",
-        "Try it on the CPU (`pocketbert predict`); `pocketbert inspect` says whether the file is sound.",
-    )

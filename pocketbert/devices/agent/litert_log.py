@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .engines import Refused
+from .engine import Refused
 from .placement import Placement
 
 _DRIVER_HINT = (
@@ -60,6 +60,20 @@ def read_placement(said: str, total: int) -> Placement:
 def is_software(adapter: str) -> bool:
     """Whether a GPU's name is that of a driver that computes on the processor: its times mean nothing."""
     return any(mark in adapter for mark in _SOFTWARE)
+
+
+def explain(path: Path, said: str) -> Refused:
+    """Why LiteRT could not load a file, by what it wrote on standard error."""
+    if NO_GPU in said:
+        return NoGpu()
+    # "ERROR: ..." is the last consequence; glog's "E0000 ..." lines before it name the cause.
+    errors = [line for line in said.splitlines() if re.match(r"E\d{4} ", line)]
+    errors = errors or [line for line in said.splitlines() if line.startswith("ERROR")]
+    reason = errors[0].rpartition("] ")[2].strip()[:300] if errors else "it gives no reason"
+    return Refused(
+        f"LiteRT cannot load {path} for the GPU: {reason}",
+        "Try it on the CPU (`pocketbert predict`); `pocketbert inspect` says whether the file is sound.",
+    )
 
 
 def require_gpu(placement: Placement, *, software_gpu: bool) -> None:

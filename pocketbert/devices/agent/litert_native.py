@@ -14,9 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .engines import Refused, pick_logits
-from .litert_gpu import explain
-from .litert_log import overheard, read_placement, vulkan_error
+from .engine import Refused, pick_logits
+from .litert_log import explain, overheard, read_placement, vulkan_error
 
 # Without the hint a row that takes many seconds is an error, as in litert_gpu.
 _OPTIONS = b"precision = 3\nhint_waiting_for_completion = true\n"

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .engines import Engine, Refused, Rows, open_engine
+from .engine import Engine, Refused, Rows
+from .engines import open_engine
 from .files import write_json
 from .native import measure_natively
 from .telemetry import EnergyMeter, Thermometer, process_memory_bytes, process_pss_bytes

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .child import die_with
-from .engines import Refused
+from .engine import Refused
 
 _PLACEHOLDER = re.compile(r"\{([\w:]+)\}")
 
