@@ -6,7 +6,7 @@ DVC alone decides what is stale; a stage that it skipped is shown as Cached.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -75,6 +75,11 @@ def share_all() -> State[Any]:
     return Completed(message="all is in the DVC remote")
 
 
+def ask_again(stages: Sequence[str]) -> list[tuple[str, str]]:
+    """Of the devices that these stages measure, have those that were down measured again: their names and reasons."""
+    return retry([name for name in read_inventory().devices if f"benchmark@{name}" in stages])
+
+
 @flow(name="rebuild")
 def rebuild(overrides: list[Override] = [], targets: list[str] = []) -> State[Any] | None:  # noqa: B006 (never written)
     """Build what is stale, stage by stage; ends with the first stage that fails, and with its state.
@@ -93,9 +98,10 @@ def rebuild(overrides: list[Override] = [], targets: list[str] = []) -> State[An
                 clone.enter_context(overridden(overrides))
             elif overrides:
                 apply_overrides(overrides)
-            for device, reason in retry(read_inventory().devices):
+            stages = stage_order(targets)
+            for device, reason in ask_again(stages):
                 get_run_logger().info("%s is asked again. It had failed: %s", device, reason)
-            steps: list[Callable[..., Any]] = [partial(run_stage, stage) for stage in stage_order(targets)]
+            steps: list[Callable[..., Any]] = [partial(run_stage, stage) for stage in stages]
         except (ParamsError, StorageError) as error:
             return Failed(message=str(error))
         if team_remote() is not None:

@@ -29,10 +29,14 @@ def stage_order(targets: Sequence[str] = ()) -> list[str]:
     With `targets`, stages and groups of stages (`quantize`), only these and what they need. Raises ParamsError.
     """
     import networkx
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     with Repo() as repo:
-        graph = repo.index.graph
+        try:
+            graph = repo.index.graph
+        except DvcException as error:
+            raise ParamsError(f"DVC cannot read the pipeline: {error}", "Correct that file.") from error
         if targets:
             graph = graph.subgraph(_needed(graph, targets))
         return [stage.addressing for stage in reversed(list(networkx.topological_sort(graph)))]

@@ -24,6 +24,12 @@ def test_stages_come_in_the_order_of_dvc_s_graph(miniature: Path) -> None:
     assert stage_order() == ["prepare", "finish"]
 
 
+def test_a_pipeline_that_cannot_be_read_names_the_file(miniature: Path) -> None:
+    (miniature / "dvc.yaml").write_text("stages: [1", encoding="utf-8")
+    with pytest.raises(ParamsError, match=r"cannot read the pipeline: .*'dvc.yaml'"):
+        stage_order()
+
+
 def test_overrides_are_written_as_dvc_writes_them(miniature: Path) -> None:
     params = miniature / "params.yaml"
     before = params.read_text(encoding="utf-8")
