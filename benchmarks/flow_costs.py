@@ -16,10 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
+sys.path.insert(0, str(Path.cwd()))
+from flows.servers import answers
+from flows.workspace import stage_order
 
 ROUNDS, RUNS = 3, 200
 
@@ -99,7 +104,8 @@ def flow_beside_dvc(environment: dict[str, str], stages: list[str]) -> list[tupl
 def publish_seconds(environment: dict[str, str], folder: Path) -> dict[str, tuple[float, float]]:
     """Publishing the present state again, in a process of its own and into a copy of the store with 200 more runs.
 
-    (seconds by the clock, of the processor), where the store is asked and where nothing was written since.
+    (seconds by the clock, of the processor), where the store is asked, where nothing was written to it since, and where
+    a server on it is asked.
     """
     shutil.copy2("mlflow.db", folder / "mlflow.db")
     own = {**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
@@ -109,7 +115,28 @@ def publish_seconds(environment: dict[str, str], folder: Path) -> dict[str, tupl
     # It remembers each store that it has published to.
     newest = max(Path(".pocketbert/published").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     newest.unlink()
+    with served(own, folder) as uri:
+        found["server asked"] = timed(lambda: run({**own, "MLFLOW_TRACKING_URI": uri}, *publish))
     return found
+
+
+@contextmanager
+def served(environment: dict[str, str], folder: Path) -> Iterator[str]:
+    """MLflow's server on the copy of the store; its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--port", port, "--workers", "1", "--no-serve-artifacts"]
+    command += ["--backend-store-uri", environment["MLFLOW_TRACKING_URI"]]
+    with (folder / "served.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        while not answers(f"http://127.0.0.1:{port}/health"):
+            if server.poll() is not None:
+                raise RuntimeError((folder / "served.log").read_text(encoding="utf-8")[-2000:])
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
 
 
 def main() -> int:
@@ -117,8 +144,6 @@ def main() -> int:
     ports = {"PREFECT_PORT": free_port(), "MLFLOW_PORT": free_port()}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, **ports, "PATH": path, "DO_NOT_TRACK": "1"}
-    from flows.workspace import stage_order
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         published = publish_seconds(environment, folder)
@@ -139,5 +164,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path.cwd()))
     sys.exit(main())

@@ -22,11 +22,12 @@ def start_all(servers: list[Server]) -> None:
     servers.append(Server("prefect", ["prefect", "server", "start", "--host", HOST, "--port", prefect_port], {}))
     servers.append(Server("mlflow", _mlflow_command(mlflow_port), {}))
     wait_for_page(servers, f"{prefect_url}/api/health")
-    # The worker publishes to the server that runs here.
-    worker = ["prefect", "worker", "start", "--pool", POOL, "--type", "process"]
     create_pool()
-    servers.append(Server("worker", worker, {"MLFLOW_TRACKING_URI": mlflow_url}))
     register()
+    # Not beside the registration: SQLite takes one writer, and the server has waited for its own locks for a minute.
+    worker = ["prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    # It publishes to the server that runs here.
+    servers.append(Server("worker", worker, {"MLFLOW_TRACKING_URI": mlflow_url}))
     wait_for_page(servers, f"{mlflow_url}/health")
     say("up", f"ready after {time.monotonic() - started:.0f} s; Ctrl-C ends all")
     say("up", f"Prefect  {prefect_url}")

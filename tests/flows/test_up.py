@@ -34,6 +34,9 @@ def test_both_pages_answer_and_everything_is_registered(session: Session) -> Non
     assert (session.root / ".pocketbert/prefect/prefect.db").is_file()
     with urllib.request.urlopen(f"{session.prefect_url}/ui-settings", timeout=20) as settings:
         assert json.load(settings)["api_url"] == "/api"
+    # A worker beside the registration was once in its way for a minute ("database is locked").
+    wait_for(lambda: "Worker 'ProcessWorker" in session.text, RUN_S, "the worker's start")
+    assert session.text.index("deployments of prefect.yaml are registered") < session.text.index("Worker 'Process")
 
 
 def test_of_two_flows_started_together_the_second_waits(session: Session) -> None:
