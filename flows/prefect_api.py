@@ -1,4 +1,4 @@
-"""Prefect's surroundings and its work pool and deployments: the same for one machine and for a team."""
+"""What Prefect is told by `make up`, of one machine and of a team: environment, work pool, deployments."""
 
 import os
 import sys
