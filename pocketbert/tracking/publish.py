@@ -70,7 +70,7 @@ def publish_pipeline(
     """
     uri = tracking_uri(params.publish)
     inputs = inputs_md5(params, [report, benchmarked, *folders])
-    if (before := published_before(uri, inputs, published)) is not None:
+    if (before := published_before(uri, params.publish, inputs, published)) is not None:
         return before
     state, source = state_hash(params, report)
     metrics, texts = headline_metrics(params, report)
@@ -113,7 +113,7 @@ def publish_pipeline(
         }
         # Of a regression it is warned each time.
         if record.tags["pocketbert.regressions"] == NO_REGRESSION:
-            remember(uri, inputs, published, told)
+            remember(uri, params.publish, inputs, published, run_id, told)
     return told
 
 

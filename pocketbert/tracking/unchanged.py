@@ -1,8 +1,7 @@
 """What was published last, so that publishing it again needs no mlflow, whose import alone takes longer.
 
-Publishing is a function of the files that it reads and of the store. Where neither has changed since it ended, it would
-change nothing, and what it wrote then is written again. That a store has not changed can be told of SQLite alone, whose
-files count their write transactions (sqlite.org/fileformat.html, section 1.3): a server is always asked.
+Publishing is a function of the files that it reads and of the store. Where neither has changed since it ended
+(store_version.py), it would change nothing, and what it wrote then is written again.
 """
 
 import hashlib
@@ -12,10 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketbert.params import Params
-from pocketbert.tracking.location import is_embedded, project_root, spool_folder, sqlite_file, store_key
+from pocketbert.params import Params, PublishParams
+from pocketbert.tracking.location import project_root, spool_folder, store_key
 from pocketbert.tracking.spool import left_behind
 from pocketbert.tracking.state import locked_stages, metrics_files, provenance_files, tree_md5
+from pocketbert.tracking.store_version import store_version
 
 if TYPE_CHECKING:
     from pocketbert.stage import Metrics
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _LOCK = Path("dvc.lock")
 _DEFINITIONS = (Path("params.yaml"), Path("dvc.yaml"))
 _CODE = Path(__file__).parents[1]
-_COUNTER, _WRITE_VERSION, _ROLLBACK_JOURNAL = slice(24, 28), 18, 1
 
 
 def inputs_md5(params: Params, read: Iterable[Path]) -> str | None:
@@ -41,7 +40,7 @@ def inputs_md5(params: Params, read: Iterable[Path]) -> str | None:
     return digest.hexdigest()
 
 
-def published_before(uri: str, inputs: str | None, published: Path) -> "Metrics | None":
+def published_before(uri: str, params: PublishParams, inputs: str | None, published: Path) -> "Metrics | None":
     """Write again what was published last and return its metrics; None where anything has changed since."""
     try:
         before: dict[str, Any] = json.loads(_memory(uri).read_text(encoding="utf-8"))
@@ -49,7 +48,7 @@ def published_before(uri: str, inputs: str | None, published: Path) -> "Metrics 
         return None
     # What stages could not send is sent by publishing.
     same = inputs is not None and before["inputs"] == inputs and not left_behind(spool_folder())
-    if not same or before["store"] != _writes(uri):
+    if not same or before["store"] != store_version(uri, params, before["run_id"]):
         return None
     published.mkdir(parents=True, exist_ok=True)
     for name, text in before["files"].items():
@@ -58,12 +57,14 @@ def published_before(uri: str, inputs: str | None, published: Path) -> "Metrics 
     return metrics
 
 
-def remember(uri: str, inputs: str | None, published: Path, metrics: "Metrics") -> None:
-    """Keep what was published just now; nothing where the store is a server."""
-    if inputs is None or (store := _writes(uri)) is None:
+def remember(
+    uri: str, params: PublishParams, inputs: str | None, published: Path, run_id: str, metrics: "Metrics"
+) -> None:
+    """Keep what was published just now; nothing where it cannot be told later whether the store has changed."""
+    if inputs is None or (store := store_version(uri, params, run_id)) is None:
         return
     files = {path.name: path.read_text(encoding="utf-8") for path in published.iterdir()}
-    document = {"inputs": inputs, "store": store, "metrics": metrics, "files": files}
+    document = {"inputs": inputs, "store": store, "run_id": run_id, "metrics": metrics, "files": files}
     temporary = _memory(uri).with_suffix(".part")
     temporary.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_text(json.dumps(document), encoding="utf-8")
@@ -72,20 +73,3 @@ def remember(uri: str, inputs: str | None, published: Path, metrics: "Metrics") 
 
 def _memory(uri: str) -> Path:
     return project_root() / ".pocketbert" / "published" / f"{store_key(uri)}.json"
-
-
-def _writes(uri: str) -> list[int] | None:
-    """Which file an embedded store is, and how often it was written; None where that cannot be told."""
-    if not is_embedded(uri):
-        return None
-    file = sqlite_file(uri)
-    try:
-        with file.open("rb") as stream:
-            header = stream.read(100)
-            status = os.fstat(stream.fileno())
-    except FileNotFoundError:
-        return None
-    # With a write-ahead log the header says nothing; a journal is a transaction that is not over.
-    if len(header) < 100 or header[_WRITE_VERSION] != _ROLLBACK_JOURNAL or Path(f"{file}-journal").exists():
-        return None
-    return [status.st_ino, status.st_size, int.from_bytes(header[_COUNTER], "big")]

@@ -1,4 +1,5 @@
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pocketbert.tracking.spool import left_behind, wait_until_sent
 from pocketbert.tracking.store import Store
 
 from .built import build
+from .server import Server
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +67,20 @@ def built(project: Path, built_once: Path) -> Path:
 def store(project: Path) -> Callable[[], Store]:
     """Connects to the workspace's store (later than the stage that is tested)."""
     return lambda: Store(PublishParams())
+
+
+@pytest.fixture
+def server(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A running server with an empty store."""
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = Server(project, port)
+    running.start()
+    yield running
+    running.stop()
 
 
 @pytest.fixture

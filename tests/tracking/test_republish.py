@@ -9,10 +9,11 @@ import pytest
 
 from pocketbert.errors import TrackingError
 from pocketbert.params import Params
-from pocketbert.tracking.store import Store
+from pocketbert.tracking.store import STATE_TAG, Store
 
 from .built import PARAMS, everything, lock_entry, publish, run_recorded, write, write_lock
 from .conftest import the_run
+from .server import Server
 
 Connect = Callable[[], Store]
 
@@ -39,12 +40,15 @@ class Asked(Exception):
 def published(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A published pipeline; from now on, importing mlflow raises Asked."""
     publish()
+    refuse_mlflow(monkeypatch)
+    return built
 
+
+def refuse_mlflow(patch: pytest.MonkeyPatch) -> None:
     def ask() -> None:
         raise Asked
 
-    monkeypatch.setattr("pocketbert.tracking.publish.import_mlflow", ask)
-    return built
+    patch.setattr("pocketbert.tracking.publish.import_mlflow", ask)
 
 
 def test_an_unchanged_state_needs_no_mlflow(published: Path) -> None:
@@ -75,6 +79,41 @@ def test_any_write_to_the_store_is_a_change(published: Path, store: Connect, mon
     (run,) = connected.find_runs("pocketbert.stage", "distill")
     connected.tag(run.info.run_id, {"note": "by hand"})
     with pytest.raises(Asked):
+        publish()
+
+
+def test_a_server_is_asked_without_mlflow_and_any_answer_that_counts_is_a_change(
+    built: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    first = publish()
+    connected = Store(PARAMS.publish)
+    (other,) = connected.find_runs("pocketbert.stage", "distill")
+
+    def changes(change: Callable[[], object]) -> bool:
+        """Whether mlflow is needed after a change; the change is published."""
+        change()
+        with monkeypatch.context() as patch:
+            refuse_mlflow(patch)
+            try:
+                publish()
+            except Asked:
+                pass
+            else:
+                return False
+        publish()
+        return True
+
+    assert not changes(lambda: None)
+    assert not changes(lambda: connected.tag(other.info.run_id, {"note": "of a stage"}))
+    assert changes(lambda: connected.tag(first["run_id"], {"note": "by hand"}))
+    assert changes(lambda: connected.client.set_registered_model_alias("pocketbert-tflite-fp16", "best", "1"))
+    assert changes(lambda: connected.client.create_run(connected.experiment_id, tags={STATE_TAG: "another's"}))
+    assert publish() == first
+    assert changes(lambda: connected.client.delete_run(first["run_id"]))
+    assert not changes(lambda: None)
+    server.stop()
+    with pytest.raises(TrackingError, match="cannot be used"):
         publish()
 
 

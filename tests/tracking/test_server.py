@@ -1,16 +1,7 @@
 """A real `mlflow server`: killed in the middle of a stage, frozen, and started again."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-import requests
 
 from pocketbert.params import DistillParams, PublishParams
 from pocketbert.tracking import open_stage_run
@@ -19,64 +10,7 @@ from pocketbert.tracking.location import spool_folder
 from pocketbert.tracking.store import Store
 
 from .conftest import history, the_run, unsent
-
-
-class Server:
-    """One MLflow server on a port of its own; its data outlive it."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder = folder
-        self.port = port
-        self.uri = f"http://127.0.0.1:{port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        database = f"sqlite:///{self.folder / 'mlflow.db'}"
-        command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        stores = ["--backend-store-uri", database, "--artifacts-destination", str(self.folder / "artifacts")]
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *command, *stores],
-                cwd=self.folder,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + 120
-        while not self._answers():
-            assert self._process.poll() is None and time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.3)
-
-    def signal(self, number: int) -> None:
-        assert self._process is not None
-        os.killpg(self._process.pid, number)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self.signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            return requests.get(f"{self.uri}/health", timeout=2).ok
-        except requests.RequestException:
-            return False
-
-
-@pytest.fixture
-def server(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A running server with an empty store."""
-    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = Server(project, port)
-    running.start()
-    yield running
-    running.stop()
+from .server import Server
 
 
 def test_a_server_that_dies_freezes_and_comes_back_has_every_event_once(server: Server) -> None:
