@@ -27,6 +27,7 @@ from flows.servers import answers
 from flows.workspace import stage_order
 
 ROUNDS, RUNS = 3, 200
+_REMEMBERED = Path(".pocketbert/published")
 
 _PAST = """
 import sys
@@ -104,19 +105,20 @@ def flow_beside_dvc(environment: dict[str, str], stages: list[str]) -> list[tupl
 def publish_seconds(environment: dict[str, str], folder: Path) -> dict[str, tuple[float, float]]:
     """Publishing the present state again, in a process of its own and into a copy of the store with 200 more runs.
 
-    (seconds by the clock, of the processor), where the store is asked, where nothing was written to it since, and where
-    a server on it is asked.
+    (seconds by the clock, of the processor), straight into the store and through a server on it, each where it was
+    written to since and where it was not.
     """
     shutil.copy2("mlflow.db", folder / "mlflow.db")
     own = {**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
     run(own, sys.executable, "-c", _PAST, str(RUNS))
     publish = (sys.executable, "-c", _PUBLISH, str(folder / "published"))
-    found = {words: timed(lambda: run(own, *publish)) for words in ("store asked", "nothing written since")}
-    # It remembers each store that it has published to.
-    newest = max(Path(".pocketbert/published").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    newest.unlink()
+    remembered = set(_REMEMBERED.glob("*.json"))
+    found = {f"store, {words}": timed(lambda: run(own, *publish)) for words in ("asked", "nothing written since")}
     with served(own, folder) as uri:
-        found["server asked"] = timed(lambda: run({**own, "MLFLOW_TRACKING_URI": uri}, *publish))
+        own["MLFLOW_TRACKING_URI"] = uri
+        found |= {f"server, {words}": timed(lambda: run(own, *publish)) for words in ("asked", "nothing changed since")}
+    for memory in set(_REMEMBERED.glob("*.json")) - remembered:
+        memory.unlink()
     return found
 
 
@@ -159,8 +161,9 @@ def main() -> int:
     print(f"flow beside dvc, a stage       {wall:.2f} s ({processor:.2f} s cpu), at most 1.5")
     print(f"make up is ready after         {ready:.0f} s ({ready_cpu:.0f} s cpu), at most 30")
     for words, (seconds, used) in published.items():
-        print(f"publish, {words:<22}{seconds:.2f} s ({used:.2f} s cpu), with {RUNS} more runs; unchanged at most 2")
-    return int(wall > 1.5 or ready > 30 or published["nothing written since"][0] > 2)
+        print(f"publish, {words:<30}{seconds:.2f} s ({used:.2f} s cpu), with {RUNS} more runs; unchanged at most 2")
+    unchanged = [seconds for words, (seconds, _) in published.items() if "since" in words]
+    return int(wall > 1.5 or ready > 30 or max(unchanged) > 2)
 
 
 if __name__ == "__main__":
