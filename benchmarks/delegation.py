@@ -3,7 +3,7 @@
     python benchmarks/delegation.py
 
 One small model an operator, behind a lookup and a fully connected layer, run on this machine's Vulkan driver and
-compared with the CPU. The rules in pocketbert/delegation/rules.py are read off its table.
+compared with the CPU. The rules in pocketbert/delegation/rules_litert.py are read off its table.
 """
 
 import os
