@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pocketbert.devices.retry import AGAIN, RESULTS, unreached
 from pocketbert.errors import ParamsError
+from pocketbert.measurement import measurement_name
 
 
 def _megabytes(size_bytes: str) -> str:
@@ -35,11 +36,13 @@ def results_rows(report: Path) -> tuple[list[str], list[list[str]]]:
     if not path.is_file():
         raise ParamsError(f"{path} does not exist", "Run `dvc repro` first.")
     with path.open(encoding="utf-8", newline="") as stream:
-        # Unknown is empty, never 0.
         rows = [
-            [show(row[name]) if row.get(name) else "" for name, _, show in _COLUMNS] for row in csv.DictReader(stream)
+            {**row, "artifact": measurement_name(row["artifact"], row.get("gpu_precision") or None)}
+            for row in csv.DictReader(stream)
         ]
-    return [heading for _, heading, _ in _COLUMNS], rows
+    # Unknown is empty, never 0.
+    shown = [[show(row[name]) if row.get(name) else "" for name, _, show in _COLUMNS] for row in rows]
+    return [heading for _, heading, _ in _COLUMNS], shown
 
 
 def print_results(report: Path) -> None:

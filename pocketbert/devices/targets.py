@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pocketbert.artifacts import Artifact
 from pocketbert.devices.base import Accelerator, Engine
 from pocketbert.devices.inventory import AdbParams, LocalParams, SshParams
+from pocketbert.measurement import measurement_name
 from pocketbert.params.delegation import Precision
 from pocketbert.partition.fit import fit_memory, memory_refusal
 
@@ -26,7 +27,7 @@ class Target:
     @property
     def key(self) -> str:
         """Unique on a device."""
-        return self.artifact.name if self.accelerator == "cpu" else f"{self.artifact.name}@gpu-{self.gpu_precision}"
+        return measurement_name(self.artifact.name, self.gpu_precision)
 
 
 def choose_targets(artifacts: Sequence[Artifact], device: LocalParams | SshParams | AdbParams) -> list[Target]:

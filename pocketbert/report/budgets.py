@@ -19,7 +19,8 @@ _LIMITS = {
 class Verdict:
     """One limit of one budget on one row."""
 
-    artifact: str
+    # The artifact, with "@gpu-..." on a GPU.
+    measurement: str
     device: str
     figure: str
     unit: str
@@ -30,9 +31,9 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.note:
-            return f"{self.artifact} on {self.device}: {self.note}"
+            return f"{self.measurement} on {self.device}: {self.note}"
         comparison = f"{_number(self.measured)} {'<=' if self.passed else '>'} {_number(self.limit)}"
-        return f"{self.artifact} on {self.device}: {self.figure} {comparison} {self.unit}"
+        return f"{self.measurement} on {self.device}: {self.figure} {comparison} {self.unit}"
 
 
 def _number(value: float | None) -> str:
@@ -61,7 +62,7 @@ def _matches(budget: Budget, row: ResultRow) -> bool:
 
 def _check(budget: Budget, row: ResultRow) -> list[Verdict]:
     if row.error is not None:
-        return [Verdict(row.artifact, row.device, "", "", None, None, False, f"not measured: {row.error}")]
+        return [Verdict(row.measurement, row.device, "", "", None, None, False, f"not measured: {row.error}")]
     verdicts = []
     for name, (figure, unit) in _LIMITS.items():
         limit, measured = getattr(budget, name), getattr(row, figure)
@@ -69,5 +70,5 @@ def _check(budget: Budget, row: ResultRow) -> list[Verdict]:
             continue
         passed = measured is not None and measured <= limit
         note = "" if measured is not None else f"{figure} is unknown, its limit is {_number(limit)} {unit}"
-        verdicts.append(Verdict(row.artifact, row.device, figure, unit, limit, measured, passed, note))
+        verdicts.append(Verdict(row.measurement, row.device, figure, unit, limit, measured, passed, note))
     return verdicts

@@ -21,6 +21,8 @@ class Candidate:
     """A converted artifact on the objective's device; `why_not` is None for one that may be chosen."""
 
     artifact: str
+    # The artifact, with "@gpu-..." on a GPU.
+    measurement: str
     valid_accuracy: float
     # Percentage points against the teacher.
     valid_accuracy_drop: float
@@ -37,6 +39,8 @@ class Choice:
 
     objective: Objective
     chosen: str | None
+    # What of it was measured: on the processor, or on a GPU.
+    measurement: str | None
     # The one that misses the objective by least, where none meets it.
     nearest: str | None
     reason: str
@@ -66,15 +70,17 @@ def choose(objective: Objective, rows: Sequence[ResultRow], predictions: Mapping
     if not eligible:
         return _none(objective, candidates)
     chosen, note = _best(objective, eligible, predictions)
-    number = "the only one" if len(eligible) == 1 else f"the {_adjective(objective)} of {len(eligible)}"
-    reason = f"{chosen.artifact} is {number} {_that_may_be(objective, rows)}: {_figures(chosen)}.{note}"
-    return Choice(objective, chosen.artifact, None, reason, candidates)
+    artifacts = len({candidate.artifact for candidate in eligible})
+    number = "the only one" if artifacts == 1 else f"the {_adjective(objective)} of {artifacts}"
+    reason = f"{chosen.measurement} is {number} {_that_may_be(objective, rows)}: {_figures(chosen)}.{note}"
+    return Choice(objective, chosen.artifact, chosen.measurement, None, reason, candidates)
 
 
 def _candidate(objective: Objective, row: ResultRow) -> Candidate:
     low, high = row.latency_p50_ci_low_ms, row.latency_p50_ci_high_ms
     return Candidate(
         artifact=row.artifact,
+        measurement=row.measurement,
         valid_accuracy=row.valid_accuracy,
         valid_accuracy_drop=row.valid_accuracy_drop,
         latency_p50_ms=row.latency_p50_ms,
@@ -105,15 +111,15 @@ def _best(
     if objective.kind == "fastest":
         best = min(eligible, key=lambda c: c.latency_p50_ms or math.inf)
         alike = [c for c in eligible if c is best or _as_fast(best, c)]
-        beaten = f"{best.artifact} has the lowest median ({best.latency_p50_ms:.2f} ms)"
+        beaten = f"{best.measurement} has the lowest median ({best.latency_p50_ms:.2f} ms)"
     else:
         best = max(eligible, key=lambda c: c.valid_accuracy)
         alike = [c for c in eligible if c is best or _as_accurate(predictions, best.artifact, c.artifact)]
-        beaten = f"{best.artifact} has the highest accuracy ({100 * best.valid_accuracy:.2f} %)"
+        beaten = f"{best.measurement} has the highest accuracy ({100 * best.valid_accuracy:.2f} %)"
     chosen = min(alike, key=_by_size)
     if chosen is not best:
         return chosen, f" {beaten}, but the difference is within the noise, and of those alike the smallest is taken."
-    others = [c.artifact for c in alike if c is not best]
+    others = [c.measurement for c in alike if c is not best]
     return chosen, f" Within the noise as good, but larger: {', '.join(others)}." if others else ""
 
 
@@ -141,13 +147,13 @@ def _none(objective: Objective, candidates: Sequence[Candidate]) -> Choice:
     if not known:
         reason = f"No converted artifact was measured on {objective.device}"
         wanted = "" if objective.format is None else f" as {objective.format}"
-        return Choice(objective, None, None, f"{reason}{wanted}, so none is chosen.", list(candidates))
+        return Choice(objective, None, None, None, f"{reason}{wanted}, so none is chosen.", list(candidates))
     nearest = min(known, key=lambda c: (c.valid_accuracy_drop, *_by_size(c)))
     reason = (
         f"No converted artifact on {objective.device} loses at most {objective.accuracy_drop_max:g} points of "
         f"validation accuracy, so none is chosen. The nearest is {nearest.artifact}: {nearest.why_not}."
     )
-    return Choice(objective, None, nearest.artifact, reason, list(candidates))
+    return Choice(objective, None, None, nearest.artifact, reason, list(candidates))
 
 
 def _adjective(objective: Objective) -> str:

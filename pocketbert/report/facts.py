@@ -55,6 +55,7 @@ class Facts:
     latencies: dict[str, dict[str, list[list[float]]]]
     # Sensors' readings by device and column.
     telemetry: dict[str, dict[str, list[float | None]]]
+    # (measurement, device) of the rows that no other one beats.
     best: set[tuple[str, str]]
     verdicts: list[Verdict]
     choice: Choice
@@ -74,8 +75,8 @@ class Facts:
     delegations: Delegations | None
 
     def row(self, artifact: str, device: str) -> ResultRow | None:
-        """The row of an artifact on a device."""
-        return next((r for r in self.rows if (r.artifact, r.device) == (artifact, device)), None)
+        """The row of an artifact on a device's processor."""
+        return next((r for r in self.rows if (r.measurement, r.device) == (artifact, device)), None)
 
     def speed_up(self, row: ResultRow, over: str = TEACHER) -> float | None:
         """How many times faster a row's median is than another artifact's on the same device."""
@@ -109,7 +110,7 @@ def gather_facts(params: ReportParams, objective: Objective, sources: Sources) -
     _require_same_files(proof, evaluated)
     rows = join_rows(evaluated, benchmarks)
     choice = choose(objective, rows, read_predictions(sources.evaluated, "valid_predictions.parquet"))
-    headline = next((r for r in rows if (r.artifact, r.device) == (choice.chosen, objective.device)), None)
+    headline = next((r for r in rows if (r.measurement, r.device) == (choice.measurement, objective.device)), None)
     shown = headline.artifact if headline else STUDENT
     predictions = read_predictions(sources.evaluated)
     confusion = paired = None

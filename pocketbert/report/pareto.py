@@ -20,10 +20,10 @@ def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
 
 
 def best_rows(rows: Sequence[ResultRow]) -> set[tuple[str, str]]:
-    """(artifact, device) of the rows on their device's front of accuracy, latency and size."""
+    """(measurement, device) of the rows on their device's front of accuracy, latency and size."""
     best = set()
     for device in {row.device for row in rows}:
         own = [row for row in rows if row.device == device and row.error is None and row.latency_p50_ms is not None]
         costs = [(-row.accuracy, row.latency_p50_ms or 0.0, float(row.size_bytes)) for row in own]
-        best |= {(own[index].artifact, device) for index in pareto_front(costs)}
+        best |= {(own[index].measurement, device) for index in pareto_front(costs)}
     return best

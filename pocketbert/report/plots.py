@@ -60,7 +60,7 @@ def pareto_svg(rows: Sequence[ResultRow], x: str, device: str) -> str:
     axes.set_xlabel("size on disk, MB (log scale)" if x == "size_bytes" else "latency p50, ms (log scale)")
     axes.set_ylabel("test accuracy, %")
     plain_log_ticks(axes)
-    _name_points(figure, axes, [row.artifact for row in own], list(zip(xs, ys, strict=True)), areas)
+    _name_points(figure, axes, [row.measurement for row in own], list(zip(xs, ys, strict=True)), areas)
     return as_svg(figure, f"pareto-{x}-{device}", f"Accuracy against {x} on {device}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pocketbert.errors import PocketBertError
+from pocketbert.measurement import measurement_name
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,6 @@ class EvaluatedRow(Record):
     head_bytes: int | None = None
     other_bytes: int | None = None
     vocabulary_tokens: int | None = None
-
-
-def measurement_name(artifact: str, gpu_precision: str | None) -> str:
-    """What was measured on a device: the artifact, or the artifact on a GPU in a precision."""
-    return artifact if gpu_precision is None else f"{artifact}@gpu-{gpu_precision}"
 
 
 class MeasuredRow(Record):

@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pocketbert.errors import PocketBertError
-from pocketbert.report.sources import Benchmark, EvaluatedRow, MeasuredRow, measurement_name
+from pocketbert.measurement import measurement_name
+from pocketbert.report.sources import Benchmark, EvaluatedRow, MeasuredRow
 
 TEACHER, STUDENT = "teacher", "student"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketbert.errors import TrackingError
+from pocketbert.measurement import measurement_name
 from pocketbert.params import CheckpointStudent, CutStudent, Params, read_yaml
 from pocketbert.tracking.flatten import safe_key, split_summary
 
@@ -89,7 +90,7 @@ def student_summary(params: Params) -> str:
 
 
 def headline_metrics(params: Params, report: Path) -> tuple[dict[str, float], dict[str, str]]:
-    """(numbers, texts): `<stage>.<metric>` of every stage and `<artifact>.<device>.<column>` of every row."""
+    """(numbers, texts): `<stage>.<metric>` of every stage and `<measurement>.<device>.<column>` of every row."""
     numbers: dict[str, float] = {}
     texts: dict[str, str] = {}
     for name, path in metrics_files(params).items():
@@ -153,11 +154,12 @@ def _json_files(folder: Path, params: Params) -> Iterator[Path]:
 
 def _row_metrics(row: Mapping[str, str]) -> dict[str, float]:
     numbers = {}
+    name = measurement_name(row["artifact"], row.get("gpu_precision") or None)
     for column, text in row.items():
         if column in ("artifact", "device") or not text:
             continue
         try:
-            numbers[safe_key(f"{row['artifact']}.{row['device']}.{column}")] = float(text)
+            numbers[safe_key(f"{name}.{row['device']}.{column}")] = float(text)
         except ValueError:
             # A column of words, such as the runtime's name: the table itself is among the artifacts.
             continue

@@ -97,7 +97,7 @@ def test_a_lone_label_is_beside_its_point() -> None:
 def test_budgets_match_by_wildcard_on_artifact_and_device(rows: list[ResultRow]) -> None:
     verdicts = check_budgets([Budget(artifact="tflite-*", device="b*", latency_p90_ms_max=10.0)], rows)
     assert {v.device for v in verdicts} == {"board"}
-    assert {v.artifact for v in verdicts if v.passed} == {"tflite-dynamic_wi8_afp32"}
+    assert {v.measurement for v in verdicts if v.passed} == {"tflite-dynamic_wi8_afp32"}
     assert len(verdicts) == 4
 
 
