@@ -9,16 +9,7 @@ import time
 from pathlib import Path
 
 from flows.prefect_api import POOL, create_pool, environment, register
-from flows.servers import (
-    MODEL_PAGES,
-    Server,
-    ServerError,
-    answers,
-    foreground,
-    require_free,
-    say,
-    wait_for_page,
-)
+from flows.servers import MODEL_PAGES, Server, ServerError, answers, foreground, require_free, say, wait_for_page
 from flows.team import Team, selected_team, split_address
 from flows.workspace import clone_name
 from pocketbert.errors import ParamsError

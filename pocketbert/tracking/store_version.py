@@ -15,10 +15,11 @@ _TIMEOUT_S = 5.0
 
 
 def store_version(uri: str, params: PublishParams, run_id: str) -> list[int] | str | None:
-    """A value that differs once anything has changed that publishing `run_id` again would look at.
+    """A value that differs where publishing `run_id` again could change something; None where it cannot be told.
 
-    Of SQLite it is which file that is and how often it was written; of a server, what it says of that run, of the run
-    published last (with which latencies are compared) and of the registered models. None where it cannot be told.
+    Of SQLite it is which file that is and how often it was written: no write is missed. Of a server it is what it says
+    of that run, of the run published last and of the registered models: an older run, with which latencies are compared
+    where the last one did not measure the device, may change unseen.
     """
     if is_embedded(uri):
         return _writes(sqlite_file(uri))

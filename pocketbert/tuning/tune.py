@@ -14,6 +14,7 @@ from pocketbert.artifacts import Artifact, read_artifact
 from pocketbert.data.dataset import Split, read_labels, read_split
 from pocketbert.devices.inventory import find_device
 from pocketbert.errors import DeviceError
+from pocketbert.measurement import measurement_name
 from pocketbert.params import Params
 from pocketbert.params.artifacts import SustainedParams
 from pocketbert.tuning.candidates import Builder, Candidate, build_all, quantized, require_recipe
@@ -148,8 +149,7 @@ class _Meter:
 
         rows = json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))["rows"]
         for row in rows:
-            key = f"@gpu-{row['gpu_precision']}" if row["gpu_precision"] else ""
-            if (row["artifact"], key) == (REFERENCE, self._suffix):
+            if measurement_name(row["artifact"], row["gpu_precision"]) == f"{REFERENCE}{self._suffix}":
                 return str(row["error"] or "the times of a driver in software mean nothing")
         return "the device has no such row"
 
